@@ -1,0 +1,203 @@
+"""The HTTP client between services.
+
+It carries the request's context, never waits longer than the deadline, and tells failures apart
+by what the caller can do about them. It does not retry: one layer does, and that is the
+orchestrator (several layers that retry multiply each other's calls).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+
+from .breaker import Breaker, BreakerOpen
+from .context import current
+from .sse import ServerSentEvent, parse_events
+
+
+class CallFailed(Exception):
+    """A call to another service gave no usable answer. `service` names it."""
+
+    def __init__(self, service: str, reason: str) -> None:
+        super().__init__(f"{service}: {reason}")
+        self.service = service
+        self.reason = reason
+
+
+class Unavailable(CallFailed):
+    """Not reachable, overloaded, or its breaker is open. Nothing is known to have been done."""
+
+    def __init__(self, service: str, reason: str, *, called: bool = True) -> None:
+        super().__init__(service, reason)
+        self.called = called
+
+
+class DeadlineExceeded(CallFailed):
+    """The time ran out before the answer came."""
+
+
+class Rejected(CallFailed):
+    """The service refused the request (4xx): repeating it will not help."""
+
+    def __init__(self, service: str, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(service, str(problem.get("detail") or f"HTTP {status}"))
+        self.status = status
+        self.problem = problem
+
+
+class BadAnswer(CallFailed):
+    """The service failed (5xx) or did not answer in the agreed form."""
+
+
+def _not_to_blame(error: BaseException) -> bool:
+    return isinstance(error, Rejected) or not isinstance(error, Exception)
+
+
+class ServiceClient:
+    """Client of one service. Make it inside a running event loop; close it with `aclose()`.
+
+    `timeout` caps each call in seconds; the request's deadline caps it further.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        base_url: str,
+        *,
+        timeout: float = 10.0,
+        breaker: Breaker | None = None,
+        connections: int = 100,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self.service = service
+        self.base_url = base_url.rstrip("/")
+        self.timeout = timeout
+        self.breaker = breaker or Breaker(service, ignore=_not_to_blame)
+        # Without a cookie jar, proxies or redirects: a hop between services needs none of them,
+        # and each costs CPU on every call.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=connections, keepalive_timeout=30, ttl_dns_cache=30
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept-Encoding"),
+            headers=headers,
+            auto_decompress=False,
+        )
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+    async def get(self, path: str, *, timeout: float | None = None) -> Any:
+        return await self.request("GET", path, timeout=timeout)
+
+    async def post(self, path: str, body: Any, *, timeout: float | None = None) -> Any:
+        return await self.request("POST", path, body, timeout=timeout)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        timeout: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        """The decoded JSON answer (None for an empty body). Raises a `CallFailed`."""
+        async with self._open(method, path, body, timeout, headers) as response:
+            raw = await response.read()
+        if not raw:
+            return None
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise BadAnswer(self.service, "answered something that is not JSON") from error
+
+    async def stream(
+        self,
+        path: str,
+        body: Any,
+        *,
+        timeout: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Server-sent events of a POST. Leaving the loop early closes the connection."""
+        async with self._open("POST", path, body, timeout, headers) as response:
+            async for event in parse_events(response.content.iter_any()):
+                yield event
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        timeout: float | None,
+        headers: dict[str, str] | None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        context = current()
+        seconds = min(timeout or self.timeout, context.deadline.left)
+        if seconds <= 0:
+            raise DeadlineExceeded(self.service, "no time left to call it")
+        sent = context.headers(seconds)
+        data = None
+        if body is not None:
+            data = body if isinstance(body, bytes) else orjson.dumps(body)
+            sent["content-type"] = "application/json"
+        if headers:
+            sent |= headers
+        try:
+            with self.breaker:
+                try:
+                    async with (
+                        asyncio.timeout(seconds),
+                        self._session.request(
+                            method,
+                            self.base_url + path,
+                            data=data,
+                            headers=sent,
+                            allow_redirects=False,
+                            timeout=_NO_TIMEOUT,
+                        ) as response,
+                    ):
+                        if response.status >= 400:
+                            await self._raise_for(response)
+                        yield response
+                except TimeoutError as error:
+                    raise DeadlineExceeded(
+                        self.service, f"no answer within {seconds * 1000:.0f} ms"
+                    ) from error
+                except aiohttp.ClientPayloadError as error:
+                    raise BadAnswer(self.service, "the connection broke mid-answer") from error
+                except (aiohttp.ClientConnectionError, OSError) as error:
+                    raise Unavailable(self.service, f"not reachable ({error})") from error
+                except aiohttp.ClientError as error:
+                    raise BadAnswer(self.service, f"protocol error ({error})") from error
+        except BreakerOpen as error:
+            raise Unavailable(self.service, str(error), called=False) from error
+
+    async def _raise_for(self, response: aiohttp.ClientResponse) -> None:
+        raw = await response.read()
+        try:
+            problem = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            problem = {}
+        if not isinstance(problem, dict):
+            problem = {}
+        detail = str(problem.get("detail") or f"HTTP {response.status}")
+        if response.status in (502, 503):
+            raise Unavailable(self.service, detail)
+        if response.status == 504:
+            raise DeadlineExceeded(self.service, detail)
+        if response.status >= 500:
+            raise BadAnswer(self.service, detail)
+        raise Rejected(self.service, response.status, problem)
+
+
+# `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU.
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)

@@ -1,0 +1,1 @@
+"""hybrid_search: asks dense and sparse retrieval at once and fuses their lists."""

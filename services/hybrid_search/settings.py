@@ -1,0 +1,31 @@
+"""Settings of hybrid_search, read from HYBRID_* environment variables."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.chassis import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="HYBRID_", extra="ignore", env_ignore_empty=True, env_nested_delimiter="__"
+    )
+    name: ClassVar[str] = "hybrid_search"
+
+    port: int = 8006
+    dense_url: str = "http://127.0.0.1:8004"
+    sparse_url: str = "http://127.0.0.1:8005"
+    list_timeout: float = Field(2.0, gt=0, description="longest wait for one list, in seconds")
+    rrf_k: float = Field(60.0, gt=0, description="the constant of reciprocal rank fusion")
+    weights: dict[str, dict[str, float]] = Field(
+        default={
+            "en": {"dense": 1.0, "dense_english": 1.0, "sparse": 1.0},
+            "pt": {"dense": 1.0, "sparse": 1.0},
+            "other": {"dense": 1.0, "sparse": 1.0},
+        },
+        description="weight of each list by query language, as JSON; an absent list is not asked",
+    )
