@@ -67,9 +67,12 @@ def create_service(
         try:
             yield
         finally:
+            starting = readiness.reason == "starting"
             readiness.set_missing("shutting down")
             stop.set()
-            await task
+            if starting:  # a model still loading is not worth waiting for
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     app = FastAPI(
         title=title,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ import structlog
 from . import context as _context
 
 
-def _add_context(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _add_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     context = _context._current.get()
     if context is not None:
         event["request_id"] = context.request_id
@@ -24,14 +25,14 @@ def _add_context(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def _render(_: Any, __: str, event: dict[str, Any]) -> str:
-    return orjson.dumps(event, default=str).decode()
+def _render(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    return orjson.dumps(dict(event), default=str).decode()
 
 
-def configure_logging(service: str, level: str = "INFO") -> None:
-    """Send structlog and the standard library's loggers to one JSON stream."""
+def configure_logging(service: str, level: str = "INFO", *, stdlib: bool = True) -> None:
+    """Send structlog, and the standard library's loggers if `stdlib`, to one JSON stream."""
 
-    def add_service(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    def add_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["service"] = service
         return event
 
@@ -46,8 +47,10 @@ def configure_logging(service: str, level: str = "INFO") -> None:
         processors=[*shared, _render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=stdlib,
     )
+    if not stdlib:
+        return
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

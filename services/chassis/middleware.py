@@ -94,7 +94,7 @@ class ServiceMiddleware:
             self.metrics.active.set(self.active)
         try:
             await self.app(scope, receive_limited, send_out)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last layer: nothing may leave unanswered
             await self._answer(internal_problem(error), status, scope, receive, send_out)
         finally:
             if counted:
@@ -145,7 +145,7 @@ class ServiceMiddleware:
         if not counted:
             return
         seconds = time.perf_counter() - started
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = _route_template(scope)
         self.metrics.observe(scope["method"], route, status, seconds)
         get_logger().info(
             "request",
@@ -154,3 +154,14 @@ class ServiceMiddleware:
             status=status,
             ms=round(seconds * 1000, 2),
         )
+
+
+def _route_template(scope: Scope) -> str:
+    """`/v1/jobs/{id}` and not `/v1/jobs/7`: a metric label must have few values."""
+    route: str | None = getattr(scope.get("route"), "path", None)
+    if route is None:
+        return "unmatched"
+    # FastAPI gives a nested router's path without the prefix it was included under.
+    return (
+        route if route.startswith("/v1") or not scope["path"].startswith("/v1") else "/v1" + route
+    )

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx2
+import structlog
 from fastapi import FastAPI
+
+from .logs import configure_logging
 
 
 @asynccontextmanager
@@ -16,6 +19,8 @@ async def running(app: FastAPI, *, timeout: float = 30.0) -> AsyncIterator[httpx
 
     Raises RuntimeError with the reason if it is not ready within `timeout` seconds.
     """
+    if not structlog.is_configured():
+        configure_logging(app.title, "WARNING", stdlib=False)
     async with app.router.lifespan_context(app):
         readiness = app.state.readiness
         for _ in range(int(timeout / 0.01)):

@@ -102,7 +102,7 @@ def _router(settings: Settings) -> APIRouter:
 
 def _weights(body: SearchRequest, settings: Settings) -> dict[str, float]:
     if body.weights is not None:
-        return dict(body.weights)
+        return body.weights
     by_language = settings.weights
     return by_language.get(body.language or "other") or by_language["other"]
 

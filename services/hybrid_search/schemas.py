@@ -31,7 +31,7 @@ class SearchRequest(ApiModel):
     lists: list[ListName] | None = Field(
         None, max_length=3, description="lists to ask; default: those with a weight"
     )
-    weights: dict[ListName, Annotated[float, Field(ge=0, le=100)]] | None = Field(
+    weights: dict[str, Annotated[float, Field(ge=0, le=100)]] | None = Field(
         None, description="weight of each list; default: the setting for the language"
     )
 

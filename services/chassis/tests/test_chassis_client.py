@@ -1,0 +1,207 @@
+import asyncio
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from services.chassis import (
+    BadAnswer,
+    Breaker,
+    BreakerOpen,
+    DeadlineExceeded,
+    Rejected,
+    RequestContext,
+    ServiceClient,
+    Unavailable,
+    encode_event,
+    parse_events,
+    use_context,
+)
+
+
+class Seen:
+    """What the server noticed of its callers."""
+
+    def __init__(self):
+        self.calls = 0
+        self.cancelled = asyncio.Event()
+
+
+SEEN = web.AppKey("seen", Seen)
+
+
+@pytest.fixture
+async def server():
+    app = web.Application()
+    app[SEEN] = seen = Seen()
+
+    async def headers(request):
+        return web.json_response({k.lower(): v for k, v in request.headers.items()})
+
+    async def status(request):
+        seen.calls += 1
+        code = int(request.match_info["code"])
+        return web.json_response({"detail": "said no"}, status=code)
+
+    async def slow(request):
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            seen.cancelled.set()
+            raise
+        return web.Response()
+
+    async def text(request):
+        return web.Response(text="not json")
+
+    async def stream(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number in range(3):
+            await response.write(encode_event({"n": number}, "token"))
+        return response
+
+    app.router.add_route("*", "/headers", headers)
+    app.router.add_route("*", "/status/{code}", status)
+    app.router.add_route("*", "/slow", slow)
+    app.router.add_route("*", "/text", text)
+    app.router.add_route("*", "/stream", stream)
+    async with TestServer(app, handler_cancellation=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server):
+    client = ServiceClient("other", str(server.make_url("")), timeout=5)
+    yield client
+    await client.aclose()
+
+
+async def test_the_context_travels_with_the_call(client):
+    with use_context(RequestContext.new(2.0, "req-9")) as context:
+        sent = await client.get("/headers")
+    assert sent["x-request-id"] == "req-9"
+    assert sent["traceparent"].split("-")[1:3] == [context.trace_id, context.span_id]
+    assert 1000 < int(sent["x-deadline-ms"]) <= 2000
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/status/503", Unavailable),
+        ("/status/500", BadAnswer),
+        ("/status/504", DeadlineExceeded),
+        ("/status/422", Rejected),
+        ("/text", BadAnswer),
+    ],
+)
+async def test_failures_are_told_apart(client, path, error):
+    with pytest.raises(error):
+        await client.post(path, {})
+
+
+async def test_a_rejection_carries_the_problem(client):
+    with pytest.raises(Rejected) as caught:
+        await client.post("/status/422", {})
+    assert caught.value.status == 422
+    assert caught.value.reason == "said no"
+
+
+async def test_nobody_listening_is_unavailable():
+    client = ServiceClient("gone", "http://127.0.0.1:9")
+    with pytest.raises(Unavailable, match="gone"):
+        await client.get("/")
+    await client.aclose()
+
+
+async def test_the_deadline_ends_the_wait_and_frees_the_server(client, server):
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    with use_context(RequestContext.new(0.1)), pytest.raises(DeadlineExceeded):
+        await client.post("/slow", {})
+    assert loop.time() - started < 1
+    await asyncio.wait_for(server.app[SEEN].cancelled.wait(), 2)
+
+
+async def test_no_call_is_made_without_time_left(client, server):
+    with use_context(RequestContext.new(0)), pytest.raises(DeadlineExceeded):
+        await client.get("/status/200")
+    assert server.app[SEEN].calls == 0
+
+
+async def test_five_failures_open_the_breaker_and_4xx_do_not(client, server):
+    for _ in range(6):
+        with pytest.raises(Rejected):
+            await client.get("/status/404")
+    for _ in range(5):
+        with pytest.raises(BadAnswer):
+            await client.get("/status/500")
+    assert server.app[SEEN].calls == 11
+    with pytest.raises(Unavailable) as caught:
+        await client.get("/status/200")
+    assert caught.value.called is False
+    assert server.app[SEEN].calls == 11
+
+
+async def test_events_arrive_one_by_one(client):
+    events = [event async for event in client.stream("/stream", {})]
+    assert [event.event for event in events] == ["token"] * 3
+    assert [event.json() for event in events] == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+async def test_events_survive_any_chunking():
+    raw = encode_event({"t": "olá"}, "token") + b": comment\r\ndata: 1\r\ndata: 2\r\n\r\n"
+
+    async def bytewise():
+        for byte in raw:
+            yield bytes([byte])
+
+    events = [event async for event in parse_events(bytewise())]
+    assert events[0].json() == {"t": "olá"}
+    assert (events[1].event, events[1].data) == ("message", "1\n2")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def fail(breaker):
+    with pytest.raises(ValueError, match="x"), breaker:
+        raise ValueError("x")
+
+
+def test_a_breaker_lets_one_probe_through_and_its_success_closes_it():
+    clock = Clock()
+    breaker = Breaker("d", threshold=2, reset=1.0, clock=clock)
+    fail(breaker)
+    fail(breaker)
+    assert breaker.state == "open"
+    clock.now = 1.0
+    assert breaker.state == "half-open"
+    with breaker, pytest.raises(BreakerOpen), breaker:
+        pass
+    assert breaker.state == "closed"
+
+
+def test_a_failed_probe_opens_the_breaker_again_for_the_whole_pause():
+    clock = Clock()
+    breaker = Breaker("d", threshold=1, reset=1.0, clock=clock)
+    fail(breaker)
+    clock.now = 1.0
+    fail(breaker)
+    clock.now = 1.9
+    with pytest.raises(BreakerOpen) as caught, breaker:
+        pass
+    assert caught.value.retry_after == pytest.approx(0.1)
+
+
+def test_a_success_in_between_resets_the_count():
+    breaker = Breaker("d", threshold=2)
+    fail(breaker)
+    with breaker:
+        pass
+    fail(breaker)
+    assert breaker.state == "closed"
