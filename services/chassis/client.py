@@ -21,20 +21,31 @@ from .sse import ServerSentEvent, parse_events
 
 
 class CallFailed(Exception):
-    """A call to another service gave no usable answer. `service` names it."""
+    """A call to another service gave no usable answer. `service` names it.
 
-    def __init__(self, service: str, reason: str) -> None:
+    `status` and `problem` hold its answer, if it gave one; `called` is False when the breaker or
+    the deadline kept the call from being made.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        reason: str,
+        *,
+        status: int | None = None,
+        problem: dict[str, Any] | None = None,
+        called: bool = True,
+    ) -> None:
         super().__init__(f"{service}: {reason}")
         self.service = service
         self.reason = reason
+        self.status = status
+        self.problem = problem or {}
+        self.called = called
 
 
 class Unavailable(CallFailed):
     """Not reachable, overloaded, or its breaker is open. Nothing is known to have been done."""
-
-    def __init__(self, service: str, reason: str, *, called: bool = True) -> None:
-        super().__init__(service, reason)
-        self.called = called
 
 
 class DeadlineExceeded(CallFailed):
@@ -43,11 +54,6 @@ class DeadlineExceeded(CallFailed):
 
 class Rejected(CallFailed):
     """The service refused the request (4xx): repeating it will not help."""
-
-    def __init__(self, service: str, status: int, problem: dict[str, Any]) -> None:
-        super().__init__(service, str(problem.get("detail") or f"HTTP {status}"))
-        self.status = status
-        self.problem = problem
 
 
 class BadAnswer(CallFailed):
@@ -143,7 +149,7 @@ class ServiceClient:
         context = current()
         seconds = min(timeout or self.timeout, context.deadline.left)
         if seconds <= 0:
-            raise DeadlineExceeded(self.service, "no time left to call it")
+            raise DeadlineExceeded(self.service, "no time left to call it", called=False)
         sent = context.headers(seconds)
         data = None
         if body is not None:
@@ -190,13 +196,17 @@ class ServiceClient:
         if not isinstance(problem, dict):
             problem = {}
         detail = str(problem.get("detail") or f"HTTP {response.status}")
-        if response.status in (502, 503):
-            raise Unavailable(self.service, detail)
-        if response.status == 504:
-            raise DeadlineExceeded(self.service, detail)
-        if response.status >= 500:
-            raise BadAnswer(self.service, detail)
-        raise Rejected(self.service, response.status, problem)
+        raise _kind_of(response.status)(
+            self.service, detail, status=response.status, problem=problem
+        )
+
+
+def _kind_of(status: int) -> type[CallFailed]:
+    if status in (502, 503):
+        return Unavailable
+    if status == 504:
+        return DeadlineExceeded
+    return BadAnswer if status >= 500 else Rejected
 
 
 # `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU.

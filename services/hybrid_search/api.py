@@ -63,8 +63,8 @@ def _router(settings: Settings) -> APIRouter:
                 422, "no-list", "lists: no list has a weight above zero; name one or give weights."
             )
         answers = await asyncio.gather(*(_ask(request.app, name, body) for name in names))
-        found = {name: hits for name, hits, _ in answers if hits is not None}
-        degraded = [name for name in names if name not in found]
+        found = {name: hits for name, hits, _ in answers if isinstance(hits, list)}
+        degraded = sorted({gone for _, gone, _ in answers if isinstance(gone, str)})
         if not found:
             raise Problem(
                 503,
@@ -109,8 +109,8 @@ def _weights(body: SearchRequest, settings: Settings) -> dict[str, float]:
 
 async def _ask(
     app: FastAPI, name: str, body: SearchRequest
-) -> tuple[str, list[dict[str, Any]] | None, float]:
-    """One list's hits, or None when it could not answer, and the seconds it took."""
+) -> tuple[str, list[dict[str, Any]] | str, float]:
+    """One list's hits, or the service that kept it from answering, and the seconds it took."""
     question: dict[str, Any] = {
         "query": body.query,
         "top_k": body.candidates,
@@ -122,13 +122,15 @@ async def _ask(
     else:
         client, question = app.state.sparse, question | {"language": body.language}
     started = time.perf_counter()
+    answer: list[dict[str, Any]] | str
     try:
-        hits = (await client.post("/v1/search", question))["hits"]
+        answer = (await client.post("/v1/search", question))["hits"]
     except Rejected as error:
         raise Problem(
-            error.status, "list-refused", f"{name}: {error.reason}", service=error.service
+            error.status or 422, "list-refused", f"{name}: {error.reason}", service=error.service
         ) from error
     except CallFailed as error:
         get_logger().warning("list_failed", list=name, reason=error.reason)
-        hits = None
-    return name, hits, time.perf_counter() - started
+        # Dense retrieval names the service behind it when that one is the culprit.
+        answer = str(error.problem.get("service", error.service))
+    return name, answer, time.perf_counter() - started

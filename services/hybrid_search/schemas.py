@@ -61,5 +61,5 @@ class Hit(ApiModel):
 
 class SearchResponse(ApiModel):
     hits: list[Hit]
-    degraded: list[str] = Field(description="lists that did not answer")
+    degraded: list[str] = Field(description="services that did not answer")
     timings_ms: dict[str, float] = Field(description="time each list took")

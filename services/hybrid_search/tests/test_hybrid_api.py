@@ -26,7 +26,7 @@ class Backend:
     """A retrieval service with fixed hits; `status` makes it fail."""
 
     def __init__(self, ids):
-        self.ids, self.status, self.asked = ids, 200, []
+        self.ids, self.status, self.problem, self.asked = ids, 200, {}, []
         app = web.Application()
         app.router.add_post("/v1/search", self.search)
         self.server = TestServer(app)
@@ -37,7 +37,8 @@ class Backend:
             {"id": name, "score": 1 / rank, "passage": passage(name)}
             for rank, name in enumerate(self.ids, 1)
         ]
-        return web.json_response({"hits": hits}, status=self.status)
+        body = {"hits": hits} if self.status == 200 else self.problem
+        return web.json_response(body, status=self.status)
 
 
 @pytest.fixture
@@ -78,7 +79,13 @@ async def test_either_list_may_fail(client, backends, gone, left):
     backends[gone].status = 503
     response = await client.post("/v1/search", json={"query": "q"})
     assert [hit["id"] for hit in response.json()["hits"]] == left
-    assert response.json()["degraded"] == [["dense", "sparse"][gone]]
+    assert response.json()["degraded"] == [["dense_retrieval", "sparse_retrieval"][gone]]
+
+
+async def test_the_service_behind_dense_is_named_when_it_is_the_one_that_is_gone(client, backends):
+    backends[0].status, backends[0].problem = 503, {"service": "embedding", "detail": "gone"}
+    response = await client.post("/v1/search", json={"query": "q"})
+    assert response.json()["degraded"] == ["embedding"]
 
 
 async def test_both_lists_failing_is_a_503_that_says_so(client, backends):
