@@ -1,0 +1,1 @@
+"""embedding: texts to vectors, for questions while somebody waits and for passages in batch."""
