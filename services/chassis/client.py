@@ -8,7 +8,7 @@ orchestrator (several layers that retry multiply each other's calls).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -131,8 +131,8 @@ class ServiceClient:
         *,
         timeout: float | None = None,
         headers: dict[str, str] | None = None,
-    ) -> AsyncIterator[ServerSentEvent]:
-        """Server-sent events of a POST. Leaving the loop early closes the connection."""
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        """Server-sent events of a POST. Closing the generator closes the connection."""
         async with self._open("POST", path, body, timeout, headers) as response:
             async for event in parse_events(response.content.iter_any()):
                 yield event

@@ -1,0 +1,1 @@
+"""orchestrator: runs the answer pipeline, its deadlines, its retries and its fallbacks."""

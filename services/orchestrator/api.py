@@ -1,0 +1,129 @@
+"""The HTTP face of orchestrator: one question in, one answer out, whole or as events."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import Response, StreamingResponse
+
+from services.chassis import Problem, create_service, current, encode_event
+from services.chassis.problems import internal_problem
+from services.chassis.sse import HEADERS, MEDIA_TYPE
+
+from .conversations import Conversations
+from .pipeline import Clients, Event, Pipeline, Question
+from .schemas import Answer, AnswerRequest, Conversation
+from .settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def resources(app: FastAPI) -> AsyncIterator[None]:
+        clients = Clients.connect(settings)
+        app.state.pipeline = Pipeline(settings, clients)
+        app.state.conversations = Conversations(
+            settings.home / "conversations.sqlite", settings.conversation_ttl
+        )
+        yield
+        await clients.aclose()
+        app.state.conversations.close()
+
+    return create_service(
+        settings,
+        title="orchestrator",
+        description="Runs the answer pipeline: order, deadlines, retries and fallbacks.",
+        router=_router(settings),
+        resources=resources,
+    )
+
+
+def _router(settings: Settings) -> APIRouter:
+    router = APIRouter()
+
+    @router.post(
+        "/answer",
+        response_model=Answer,
+        summary="Answer a question from the documents",
+        responses={200: {"content": {MEDIA_TYPE: {}}}},
+    )
+    async def answer(body: AnswerRequest, request: Request) -> Response:
+        events = _events(request.app, settings, body)
+        if body.stream or MEDIA_TYPE in request.headers.get("accept", ""):
+            return StreamingResponse(_encoded(events), media_type=MEDIA_TYPE, headers=HEADERS)
+        async with aclosing(events):
+            async for name, data in events:
+                if name == "answer":
+                    return Response(orjson.dumps(data), media_type="application/json")
+        raise AssertionError("a pipeline ends with an answer or raises")
+
+    @router.get(
+        "/conversations/{conversation_id}",
+        response_model=Conversation,
+        summary="The turns of a conversation",
+    )
+    async def read(conversation_id: str, request: Request) -> dict[str, Any]:
+        store: Conversations = request.app.state.conversations
+        turns = await asyncio.to_thread(store.turns, conversation_id)
+        if not turns:
+            raise _no_conversation(conversation_id)
+        return {"id": conversation_id, "turns": turns}
+
+    @router.delete(
+        "/conversations/{conversation_id}", status_code=204, summary="Forget a conversation"
+    )
+    async def forget(conversation_id: str, request: Request) -> None:
+        store: Conversations = request.app.state.conversations
+        if not await asyncio.to_thread(store.delete, conversation_id):
+            raise _no_conversation(conversation_id)
+
+    return router
+
+
+def _no_conversation(conversation_id: str) -> Problem:
+    return Problem(
+        404, "no-conversation", f"There is no conversation {conversation_id!r}, or it has expired."
+    )
+
+
+async def _events(
+    app: FastAPI, settings: Settings, body: AnswerRequest
+) -> AsyncGenerator[Event, None]:
+    store: Conversations = app.state.conversations
+    conversation = body.conversation_id or uuid.uuid4().hex
+    history = body.history
+    if history is None:
+        history = []
+        if body.conversation_id:
+            history = await asyncio.to_thread(store.questions, conversation, settings.history_turns)
+    question = Question(
+        text=body.question,
+        language=body.language,
+        history=history[-settings.history_turns :] if settings.history_turns else [],
+        filter=body.filter.model_dump(exclude_none=True),
+        top_k=body.top_k or settings.context_passages,
+    )
+    pipeline: Pipeline = app.state.pipeline
+    async with aclosing(pipeline.run(question)) as events:
+        async for name, data in events:
+            if name == "answer":
+                data = {"id": current().request_id, "conversation_id": conversation} | data
+                await asyncio.to_thread(store.add, conversation, body.question, data["answer"])
+            yield name, data
+
+
+async def _encoded(events: AsyncGenerator[Event, None]) -> AsyncIterator[bytes]:
+    """Events on the wire. What fails after the first byte is an `error` event, never a silence."""
+    try:
+        async with aclosing(events):
+            async for name, data in events:
+                yield encode_event(data, name)
+    except Problem as problem:
+        yield encode_event(problem.document(current().request_id), "error")
+    except Exception as error:  # noqa: BLE001 - the status line is gone; an event must say it
+        yield encode_event(internal_problem(error).document(current().request_id), "error")

@@ -1,0 +1,359 @@
+"""The answer pipeline: which service is asked when, for how long, and what stands in for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from services.chassis import (
+    BadAnswer,
+    CallFailed,
+    Problem,
+    ServiceClient,
+    Unavailable,
+    current,
+    get_logger,
+)
+
+from .domain import (
+    RetryBudget,
+    StageTiming,
+    Trace,
+    context_of,
+    cut_sources,
+    extractive_answer,
+    fixed_text,
+    index_text,
+)
+from .settings import Settings
+
+Event = tuple[str, dict[str, Any]]
+"""Name and data of what happens while an answer is made: stage, sources, token, answer."""
+
+
+@dataclass(slots=True)
+class Clients:
+    """One client for each service that the pipeline asks."""
+
+    preprocessing: ServiceClient
+    hybrid: ServiceClient
+    reranking: ServiceClient
+    context: ServiceClient
+    generation: ServiceClient
+    post_processing: ServiceClient
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Clients:
+        return cls(
+            preprocessing=ServiceClient("query_preprocessing", settings.preprocessing_url),
+            hybrid=ServiceClient("hybrid_search", settings.hybrid_url),
+            reranking=ServiceClient("reranking", settings.reranking_url),
+            context=ServiceClient("context_aggregation", settings.context_url),
+            generation=ServiceClient(
+                "generation", settings.generation_url, timeout=settings.generation_timeout
+            ),
+            post_processing=ServiceClient("post_processing", settings.post_processing_url),
+        )
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(getattr(self, name).aclose() for name in self.__slots__))
+
+
+@dataclass(slots=True)
+class Question:
+    text: str
+    language: str | None
+    history: list[str]
+    filter: dict[str, Any]
+    top_k: int
+
+
+@dataclass(slots=True)
+class State:
+    """What is known so far about one answer; each stage reads and adds to it."""
+
+    question: Question
+    trace: Trace = field(default_factory=Trace)
+    language: str = "en"
+    intent: str = "question"
+    search_query: str = ""
+    suggestion: str | None = None
+    passages: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    context: str = ""
+    text: str = ""
+    kind: str = "generated"
+    citations: list[dict[str, Any]] = field(default_factory=list)
+    groundedness: float | None = None
+    refused: bool = False
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    first_token_ms: float | None = None
+    usage: dict[str, int] | None = None
+
+    def lose(self, *services: str) -> None:
+        self.degraded += [name for name in services if name not in self.degraded]
+
+
+class Pipeline:
+    def __init__(self, settings: Settings, clients: Clients) -> None:
+        self.settings = settings
+        self.clients = clients
+        self._budgets: dict[str, RetryBudget] = {}
+
+    async def run(self, question: Question) -> AsyncGenerator[Event, None]:
+        """Events of one answer, ending with `answer`. Raises Problem when there can be none."""
+        state = State(question)
+        yield _stage(await self._preprocess(state))
+        if state.intent in ("small_talk", "harmful"):
+            state.kind = "small_talk" if state.intent == "small_talk" else "blocked"
+            state.text = fixed_text(state.kind, state.language)
+            state.refused = state.kind == "blocked"
+            yield _finish(state)
+            return
+        yield _stage(await self._search(state))
+        if not state.passages:
+            state.kind, state.refused = "refusal", True
+            state.text = fixed_text("refusal", state.language)
+            yield _finish(state)
+            return
+        yield _stage(await self._rerank(state))
+        yield _stage(await self._build_context(state))
+        yield "sources", {"sources": state.sources}
+        async with aclosing(self._generate(state)) as pieces:
+            async for event in pieces:
+                yield event
+        yield _stage(await self._check(state))
+        yield _finish(state)
+
+    async def _call(
+        self, client: ServiceClient, path: str, body: dict[str, Any], timeout: float
+    ) -> Any:
+        """One call, and one more if the service failed quickly and the retry budget allows."""
+        budget = self._budgets.setdefault(client.service, RetryBudget(self.settings.retry_ratio))
+        budget.record_call()
+        try:
+            return await client.post(path, body, timeout=timeout)
+        except (Unavailable, BadAnswer) as error:
+            # An overloaded service asked to be left alone; a breaker that is open means it.
+            if not error.called or error.status == 503 or not budget.take():
+                raise
+            return await client.post(path, body, timeout=timeout)
+
+    def _lost(self, state: State, timing: StageTiming, error: CallFailed) -> None:
+        timing.status = "degraded"
+        state.lose(error.service)
+        get_logger().warning("stage_failed", stage=timing.stage, reason=error.reason)
+
+    async def _preprocess(self, state: State) -> StageTiming:
+        question = state.question
+        state.search_query = question.text
+        state.language = question.language or "en"
+        with state.trace.stage("query_preprocessing") as timing:
+            try:
+                found = await self._call(
+                    self.clients.preprocessing,
+                    "/v1/preprocess",
+                    {"query": question.text, "history": question.history},
+                    self.settings.preprocessing_timeout,
+                )
+            except CallFailed as error:
+                self._lost(state, timing, error)
+                return timing
+            state.search_query = found["search_query"]
+            state.language = question.language or found["language"]
+            state.intent = found["intent"]
+            state.suggestion = found["suggestion"]
+        return timing
+
+    async def _search(self, state: State) -> StageTiming:
+        with state.trace.stage("hybrid_search") as timing:
+            try:
+                found = await self._call(
+                    self.clients.hybrid,
+                    "/v1/search",
+                    {
+                        "query": state.search_query,
+                        "language": state.language,
+                        "top_k": self.settings.candidates,
+                        "filter": state.question.filter,
+                    },
+                    self.settings.search_timeout,
+                )
+            except CallFailed as error:
+                raise Problem(
+                    503,
+                    "search-unavailable",
+                    "Search is unavailable, so there is nothing to answer from. Try again shortly.",
+                    headers={"retry-after": "1"},
+                ) from error
+            state.passages = [hit["passage"] | {"score": hit["score"]} for hit in found["hits"]]
+            if found["degraded"]:
+                timing.status = "degraded"
+                state.lose(*found["degraded"])
+        return timing
+
+    async def _rerank(self, state: State) -> StageTiming:
+        with state.trace.stage("reranking") as timing:
+            try:
+                found = await self._call(
+                    self.clients.reranking,
+                    "/v1/rerank",
+                    {
+                        "query": state.search_query,
+                        "documents": [index_text(passage) for passage in state.passages],
+                    },
+                    self.settings.reranking_timeout,
+                )
+            except CallFailed as error:
+                self._lost(state, timing, error)
+                return timing
+            state.passages = [
+                state.passages[item["index"]] | {"score": item["relevance_score"]}
+                for item in found["results"]
+            ]
+            if not found["meta"]["complete"]:
+                timing.status = "degraded"
+        return timing
+
+    async def _build_context(self, state: State) -> StageTiming:
+        passages = state.passages[: state.question.top_k]
+        with state.trace.stage("context_aggregation") as timing:
+            try:
+                found = await self._call(
+                    self.clients.context,
+                    "/v1/context",
+                    {
+                        "query": state.search_query,
+                        "language": state.language,
+                        "passages": passages,
+                        "max_tokens": self.settings.context_tokens,
+                    },
+                    self.settings.context_timeout,
+                )
+            except CallFailed as error:
+                self._lost(state, timing, error)
+                # About three characters a token in both languages, on the safe side.
+                state.sources = cut_sources(passages, self.settings.context_tokens * 3)
+                state.context = context_of(state.sources)
+                return timing
+            state.sources, state.context = found["sources"], found["context"]
+        return timing
+
+    async def _generate(self, state: State) -> AsyncGenerator[Event, None]:
+        settings = self.settings
+        body = {
+            "prompt": {
+                "template": "answer",
+                "language": state.language,
+                "variables": {"question": state.search_query, "context": state.context},
+            },
+            "max_tokens": settings.answer_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        left = current().deadline.left - settings.answer_reserve
+        with state.trace.stage("generation") as timing:
+            try:
+                stream = self.clients.generation.stream(
+                    "/v1/chat/completions", body, timeout=min(settings.generation_timeout, left)
+                )
+                async with aclosing(stream) as events:
+                    async for event in events:
+                        if event.data == "[DONE]":
+                            break
+                        text = _delta(event.json(), state)
+                        if not text:
+                            continue
+                        if state.first_token_ms is None:
+                            state.first_token_ms = state.trace.now_ms()
+                        state.text += text
+                        yield "token", {"text": text}
+                if not state.text.strip():
+                    raise BadAnswer("generation", "answered without any text")
+            except CallFailed as error:
+                self._lost(state, timing, error)
+                self._extract(state)
+        yield _stage(timing)
+
+    def _extract(self, state: State) -> None:
+        """The best sentences with their citations, in place of the model's text."""
+        state.kind = "extractive"
+        state.text = extractive_answer(state.sources)
+        state.citations = [_citation(source) for source in state.sources[:2]]
+        state.groundedness = None
+
+    async def _check(self, state: State) -> StageTiming:
+        with state.trace.stage("post_processing") as timing:
+            try:
+                found = await self._call(
+                    self.clients.post_processing,
+                    "/v1/postprocess",
+                    {
+                        "question": state.search_query,
+                        "answer": state.text,
+                        "sources": state.sources,
+                        "language": state.language,
+                        "mode": state.kind,
+                    },
+                    self.settings.post_processing_timeout,
+                )
+            except CallFailed as error:
+                self._lost(state, timing, error)
+                # The model's text is never shown unchecked.
+                self._extract(state)
+                return timing
+            state.text = found["answer"]
+            state.citations = found["citations"]
+            state.groundedness = found["groundedness"]
+            state.decisions = found["decisions"]
+            state.refused = found["refused"]
+            if state.refused:
+                state.kind = "refusal"
+        return timing
+
+
+def _stage(timing: StageTiming) -> Event:
+    return "stage", asdict(timing)
+
+
+def _citation(source: dict[str, Any]) -> dict[str, Any]:
+    return {name: source[name] for name in ("number", "id", "document", "title", "heading", "text")}
+
+
+def _delta(chunk: Any, state: State) -> str:
+    """The text of one chunk of an OpenAI stream; its usage, which comes last, goes to `state`."""
+    if not isinstance(chunk, dict):
+        raise BadAnswer("generation", "sent a chunk that is not an object")
+    if "error" in chunk:
+        error = chunk["error"]
+        reason = error.get("message", error) if isinstance(error, dict) else error
+        raise BadAnswer("generation", str(reason))
+    if usage := chunk.get("usage"):
+        state.usage = {name: usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens")}
+    choices = chunk.get("choices") or [{}]
+    return choices[0].get("delta", {}).get("content") or ""
+
+
+def _finish(state: State) -> Event:
+    trace = state.trace
+    return "answer", {
+        "question": state.question.text,
+        "language": state.language,
+        "answer": state.text,
+        "kind": state.kind,
+        "citations": state.citations,
+        "sources": state.sources,
+        "groundedness": state.groundedness,
+        "refused": state.refused,
+        "degraded": state.degraded,
+        "suggestion": state.suggestion,
+        "intent": state.intent,
+        "decisions": state.decisions,
+        "timings": [asdict(timing) for timing in trace.timings],
+        "first_token_ms": state.first_token_ms,
+        "usage": state.usage,
+    }

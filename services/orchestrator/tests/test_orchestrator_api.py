@@ -1,0 +1,352 @@
+"""The pipeline against one HTTP server that plays the six services it asks."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from services.chassis.testing import running
+from services.orchestrator.api import create_app
+from services.orchestrator.settings import Settings
+
+NAMES = {
+    "preprocess": "query_preprocessing",
+    "search": "hybrid_search",
+    "rerank": "reranking",
+    "context": "context_aggregation",
+    "generate": "generation",
+    "postprocess": "post_processing",
+}
+
+
+def hit(name, rank):
+    return {
+        "id": name,
+        "score": 1 / rank,
+        "provenance": {},
+        "passage": {
+            "id": name,
+            "document": name,
+            "title": name.upper(),
+            "heading": "",
+            "position": 0,
+            "language": "en",
+            "tags": [],
+            "text": f"{name} opens after five failures. It closes later.",
+        },
+    }
+
+
+class World:
+    """Every service behind the orchestrator. `status`, `hang` and `reply` change one of them."""
+
+    def __init__(self):
+        self.asked, self.status, self.hang, self.reply = {}, {}, set(), {}
+        self.tokens = ["Five ", "failures [1]."]
+        self.die_mid_stream = False
+        self.generation_cancelled = asyncio.Event()
+        app = web.Application()
+        for name in NAMES:
+            app.router.add_post(f"/{name}/v1/{{rest:.*}}", getattr(self, name))
+        self.server = TestServer(app, handler_cancellation=True)
+
+    async def _note(self, name, request):
+        self.asked.setdefault(name, []).append(await request.json())
+        if name in self.hang:
+            await asyncio.sleep(30)
+        if name in self.status:
+            raise _Status(self.status[name])
+
+    async def _json(self, name, request, body):
+        try:
+            await self._note(name, request)
+        except _Status as error:
+            return web.json_response({"detail": "no"}, status=error.code)
+        return web.json_response(body | self.reply.get(name, {}))
+
+    async def preprocess(self, request):
+        return await self._json(
+            "preprocess",
+            request,
+            {
+                "search_query": "when does it open",
+                "language": "en",
+                "intent": "question",
+                "suggestion": None,
+            },
+        )
+
+    async def search(self, request):
+        hits = [hit(name, rank) for rank, name in enumerate(["a", "b", "c"], 1)]
+        return await self._json("search", request, {"hits": hits, "degraded": []})
+
+    async def rerank(self, request):
+        results = [{"index": index, "relevance_score": 0.5} for index in (2, 0, 1)]
+        return await self._json("rerank", request, {"results": results, "meta": {"complete": True}})
+
+    async def context(self, request):
+        passages = self.asked_passages = (await request.json())["passages"]
+        sources = [
+            {
+                "number": number,
+                "passages": [item["id"]],
+                **{k: item[k] for k in ("id", "document", "title", "heading", "language", "text")},
+            }
+            for number, item in enumerate(passages, 1)
+        ]
+        return await self._json(
+            "context", request, {"sources": sources, "context": "[1] …", "tokens": 3, "dropped": []}
+        )
+
+    async def generate(self, request):
+        try:
+            await self._note("generate", request)
+        except _Status as error:
+            return web.json_response({"detail": "no"}, status=error.code)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            for token in self.tokens:
+                chunk = {"choices": [{"delta": {"content": token}}]}
+                await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+                await asyncio.sleep(0.01)
+            if self.die_mid_stream:
+                await response.write(b'data: {"error": {"message": "the model died"}}\n\n')
+                return response
+            usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+            await response.write(f"data: {json.dumps(usage)}\n\ndata: [DONE]\n\n".encode())
+        except (asyncio.CancelledError, ConnectionError):
+            self.generation_cancelled.set()
+            raise
+        return response
+
+    async def postprocess(self, request):
+        body = await request.json()
+        return await self._json(
+            "postprocess",
+            request,
+            {
+                "answer": body["answer"] + " ✓",
+                "citations": [],
+                "groundedness": 0.9,
+                "refused": False,
+                "decisions": [],
+            },
+        )
+
+
+class _Status(Exception):
+    def __init__(self, code):
+        self.code = code
+
+
+@pytest.fixture
+async def world():
+    world = World()
+    async with world.server:
+        yield world
+
+
+@pytest.fixture
+async def client(world, tmp_path):
+    url = str(world.server.make_url("")).rstrip("/")
+    settings = Settings(
+        data_dir=tmp_path,
+        preprocessing_url=f"{url}/preprocess",
+        hybrid_url=f"{url}/search",
+        reranking_url=f"{url}/rerank",
+        context_url=f"{url}/context",
+        generation_url=f"{url}/generate",
+        post_processing_url=f"{url}/postprocess",
+        reranking_timeout=0.2,
+    )
+    async with running(create_app(settings)) as client:
+        yield client
+
+
+async def ask(client, **body):
+    response = await client.post("/v1/answer", json={"question": "when?"} | body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def test_a_question_goes_through_every_stage_in_order(client, world):
+    answer = await ask(client)
+    assert answer["answer"] == "Five failures [1]. ✓"
+    assert answer["kind"] == "generated"
+    assert answer["degraded"] == []
+    assert answer["usage"] == {"prompt_tokens": 7, "completion_tokens": 3}
+    assert [item["stage"] for item in answer["timings"]] == [
+        "query_preprocessing",
+        "hybrid_search",
+        "reranking",
+        "context_aggregation",
+        "generation",
+        "post_processing",
+    ]
+    assert [item["id"] for item in world.asked_passages] == ["c", "a", "b"]
+    assert world.asked["search"][0]["query"] == "when does it open"
+    assert 0 < answer["first_token_ms"] < 5000
+
+
+@pytest.mark.parametrize(
+    ("gone", "kind", "order"),
+    [
+        ("preprocess", "generated", "cab"),
+        ("rerank", "generated", "abc"),
+        ("context", "generated", "cab"),
+        ("generate", "extractive", "cab"),
+        ("postprocess", "extractive", "cab"),
+    ],
+)
+@pytest.mark.parametrize("status", [500, 503, 422])
+async def test_a_service_that_fails_is_stood_in_for_and_named(
+    client, world, gone, kind, order, status
+):
+    world.status[gone] = status
+    answer = await ask(client)
+    assert answer["degraded"] == [NAMES[gone]]
+    assert answer["kind"] == kind
+    assert [source["id"] for source in answer["sources"]] == list(order)
+    stages = {item["stage"]: item["status"] for item in answer["timings"]}
+    assert stages[NAMES[gone]] == "degraded"
+
+
+async def test_without_preprocessing_the_question_is_searched_as_typed(client, world):
+    world.status["preprocess"] = 503
+    await ask(client, question="As typed?")
+    assert world.asked["search"][0]["query"] == "As typed?"
+
+
+async def test_model_text_is_never_shown_unchecked(client, world):
+    world.status["postprocess"] = 500
+    answer = await ask(client)
+    assert "Five failures" not in answer["answer"]
+    assert answer["answer"].startswith("c opens after five failures. [1]")
+    assert [citation["number"] for citation in answer["citations"]] == [1, 2]
+
+
+async def test_a_model_that_dies_mid_stream_leads_to_the_extractive_answer(client, world):
+    world.die_mid_stream = True
+    answer = await ask(client)
+    assert answer["kind"] == "extractive"
+    assert answer["degraded"] == ["generation"]
+    assert "Five" not in answer["answer"]
+
+
+async def test_no_search_no_answer_and_it_says_so_at_once(client, world):
+    world.status["search"] = 503
+    response = await client.post("/v1/answer", json={"question": "when?"})
+    assert response.status_code == 503
+    assert response.json()["type"].endswith("search-unavailable")
+    assert "generate" not in world.asked
+
+
+async def test_what_search_lost_is_handed_on(client, world):
+    world.reply["search"] = {"degraded": ["embedding"]}
+    answer = await ask(client)
+    assert answer["degraded"] == ["embedding"]
+
+
+async def test_a_reranker_that_hangs_costs_no_more_than_its_share(client, world):
+    world.hang.add("rerank")
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    answer = await ask(client)
+    assert loop.time() - started < 1.5
+    assert answer["degraded"] == ["reranking"]
+
+
+async def test_an_answer_of_500_is_tried_once_more_within_the_budget(client, world):
+    world.status["rerank"] = 500
+    for _ in range(12):
+        await ask(client)
+    # Five retries saved up and a tenth per call; the breaker then stops both.
+    assert len(world.asked["rerank"]) <= 12
+
+
+async def test_an_overloaded_service_is_not_asked_again(client, world):
+    world.status["rerank"] = 503
+    await ask(client)
+    assert len(world.asked["rerank"]) == 1
+
+
+@pytest.mark.parametrize(("intent", "kind"), [("small_talk", "small_talk"), ("harmful", "blocked")])
+async def test_small_talk_and_harm_need_no_search(client, world, intent, kind):
+    world.reply["preprocess"] = {"intent": intent, "language": "pt"}
+    answer = await ask(client)
+    assert answer["kind"] == kind
+    assert answer["language"] == "pt"
+    assert "search" not in world.asked
+
+
+async def test_nothing_found_is_a_refusal(client, world):
+    world.reply["search"] = {"hits": []}
+    answer = await ask(client)
+    assert answer["kind"] == "refusal"
+    assert answer["refused"] is True
+
+
+async def events_of(client, **body):
+    events = []
+    async with client.stream(
+        "POST", "/v1/answer", json={"question": "when?", "stream": True} | body
+    ) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        name = None
+        async for line in response.aiter_lines():
+            if line.startswith("event:"):
+                name = line[7:]
+            elif line.startswith("data:"):
+                events.append((name, json.loads(line[5:])))
+    return events
+
+
+async def test_events_come_in_the_order_a_reader_needs_them(client):
+    names = [name for name, _ in await events_of(client)]
+    assert names == [
+        *["stage"] * 4,
+        "sources",
+        "token",
+        "token",
+        *["stage"] * 2,
+        "answer",
+    ]
+
+
+async def test_a_failure_after_the_start_is_an_error_event(client, world):
+    world.status["search"] = 503
+    events = await events_of(client)
+    assert events[-1][0] == "error"
+    assert events[-1][1]["status"] == 503
+
+
+async def test_a_conversation_is_kept_and_its_questions_reach_preprocessing(client, world):
+    first = await ask(client, question="one?")
+    await ask(client, question="two?", conversation_id=first["conversation_id"])
+    assert world.asked["preprocess"][1]["history"] == ["one?"]
+    path = f"/v1/conversations/{first['conversation_id']}"
+    turns = (await client.get(path)).json()["turns"]
+    assert [turn["question"] for turn in turns] == ["one?", "two?"]
+    assert (await client.delete(path)).status_code == 204
+    assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "question"),
+        ({"question": "   "}, "question"),
+        ({"question": ["a"]}, "question"),
+        ({"question": "x" * 2001}, "question"),
+        ({"question": "q", "conversation_id": "../etc"}, "conversation_id"),
+        ({"question": "q", "language": "es"}, "language"),
+        ({"question": "q", "temperature": 1}, "temperature"),
+    ],
+)
+async def test_bad_input_names_the_field(client, body, field):
+    response = await client.post("/v1/answer", json=body)
+    assert response.status_code == 422
+    assert field in [error["field"] for error in response.json()["errors"]]
