@@ -1,0 +1,1 @@
+"""The workshop's command line, and the library that notebooks use."""
