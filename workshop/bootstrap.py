@@ -69,7 +69,7 @@ def run(force: bool) -> None:
     if not has_torch:
         print(
             "Without torch everything runs but two parts: EMBEDDING_RUNTIME=sentence-transformers\n"
-            f"and `workshop train-reranker`. To try again: {os.path.basename(sys.executable)} workshop/bootstrap.py --force"
+            "and `workshop train-reranker`. To try again: python3 workshop/bootstrap.py --force"
         )
 
 
@@ -81,14 +81,14 @@ def find_python() -> str:
     if OLDEST <= sys.version_info[:2] <= NEWEST:
         return sys.executable
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
-        found = shutil.which("python3.%d" % minor)
+        found = shutil.which(f"python3.{minor}")
         if found and works(found):
             return found
     if sys.version_info[:2] > NEWEST:
         print(f"Python {platform.python_version()} is newer than what was tried; going on.")
         return sys.executable
     raise Stop(
-        f"The workshop needs Python 3.11 to 3.14; this is {platform.python_version()}, and no other was found.\n"
+        f"The workshop needs Python 3.11 to 3.14; this is {platform.python_version()}.\n"
         "Install one (Debian and Ubuntu: apt install python3.11 python3.11-venv, macOS: brew\n"
         "install python@3.12, any: https://www.python.org/downloads/) and run this again, or\n"
         "use conda: conda env create -f environment.yml"
@@ -109,16 +109,16 @@ def find_uv() -> str:
     uv = shutil.which("uv")
     if not uv:
         return ""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return uv if subprocess.call([uv, "--version"], **quiet) == 0 else ""
+    null = subprocess.DEVNULL
+    return uv if subprocess.call([uv, "--version"], stdout=null, stderr=null) == 0 else ""
 
 
 def check_disk() -> None:
     free = shutil.disk_usage(ROOT).free
     if free < FREE_BYTES and not os.path.exists(STAMP):
         raise Stop(
-            f"Only {free / 1e9:.1f} GB are free on the disk of {ROOT}; the packages and models need 4 GB.\n"
-            "Free some space and run this again."
+            f"Only {free / 1e9:.1f} GB are free on the disk of {ROOT}.\n"
+            "The packages and models need 4 GB: free some space and run this again."
         )
 
 

@@ -154,6 +154,12 @@ class ProcessSpec:
         return {**self.environment, **os.environ, **self.overrides}
 
 
+def default_port_base() -> int:
+    """`WORKSHOP_PORT_BASE`, else 8000."""
+    own = os.environ.get("WORKSHOP_PORT_BASE", "")
+    return int(own) if own.isdigit() else DEFAULT_PORT_BASE
+
+
 def ports(base: int, environ: Mapping[str, str] = os.environ) -> dict[str, int]:
     """Port of each process that listens. A `<PREFIX>PORT` in the environment wins."""
     found = {}

@@ -49,7 +49,7 @@ PRELOAD = (
 )
 """Imported before the first fork. Nothing here may start a thread or an event loop."""
 
-GRACE = 15.0
+GRACE = float(os.environ.get("WORKSHOP_GRACE") or 15.0)
 """Seconds between SIGTERM and SIGKILL: longer than a service's `drain_timeout`."""
 BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before the next start of a process that ended by itself."""
@@ -190,7 +190,7 @@ class Supervisor:
                 if not process.wanted:
                     changed |= self.terminate(process, now) if not self.closing else False
                 if process.stopping and now >= process.kill_at:
-                    self.say(f"{process.spec.name}: did not stop in {GRACE:.0f} s, killed")
+                    self.say(f"{process.spec.name}: did not stop in {GRACE:g} s, killed")
                     process.child.send(signal.SIGKILL)
                     process.kill_at = now + GRACE
             elif process.wanted and now >= process.start_at:

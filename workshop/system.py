@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ class System:
         self._known(name)
         end = time.monotonic() + timeout
         while True:
-            status = next(s for s in statuses(self.refresh()) if s.name == name)
+            status = next(s for s in statuses(self) if s.name == name)
             if status.ok:
                 return
             if status.failed or time.monotonic() > end:
@@ -195,7 +195,7 @@ def require_running() -> System:
 
 def statuses(here: System, timeout: float = 2.0) -> list[Status]:
     """Ask every process whether it is ready, all at once. At most `timeout` seconds."""
-    return asyncio.run(_statuses(here, timeout))
+    return asyncio.run(_statuses(here.refresh(), timeout))
 
 
 async def _statuses(here: System, timeout: float) -> list[Status]:
@@ -283,12 +283,18 @@ def start(base: int) -> System:
     """
     clear_leftovers()
     check_ports(base)
+    paths.run_dir().mkdir(parents=True, exist_ok=True)
+    return launch(
+        catalogue.plan(base, model_settings=model_settings(), broker_command=_broker_command(base)),
+        base,
+    )
+
+
+def launch(specs: Sequence[catalogue.ProcessSpec], base: int) -> System:
+    """Start a supervisor for these processes; returns when it has started the first of them."""
     for folder in (paths.run_dir(), paths.logs_dir(), paths.data_dir()):
         folder.mkdir(parents=True, exist_ok=True)
     os.chmod(paths.run_dir(), 0o700)
-    specs = catalogue.plan(
-        base, model_settings=model_settings(), broker_command=_broker_command(base)
-    )
     plan_file = paths.run_dir() / "plan.json"
     plan = {
         "base": base,
@@ -339,7 +345,7 @@ def wait_ready(
     """
     end = time.monotonic() + timeout
     while True:
-        now = statuses(here.refresh())
+        now = statuses(here)
         progress(now)
         if all(s.ok or s.failed for s in now) or time.monotonic() > end:
             return now

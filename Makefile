@@ -1,0 +1,45 @@
+# The workshop's first commands. `make` alone lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+JUPYTER_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install lab up down test lint format lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## create .venv and install the locked packages
+	@$(PYTHON) workshop/bootstrap.py
+
+lab: up ## start everything and open JupyterLab
+	@dir=notebooks; [ -d "$$dir" ] || dir=.; exec $(BIN)/jupyter lab $(JUPYTER_ARGS) "$$dir"
+
+up: install ## start everything; the first time, index the handbook
+	@$(BIN)/workshop up
+
+down: ## stop everything
+	@if [ -x $(BIN)/workshop ]; then $(BIN)/workshop down; else echo "Nothing is installed."; fi
+
+test: install lint ## everything that CI runs
+	$(BIN)/pytest --cov=services --cov=workshop --cov-report=term:skip-covered
+
+lint: install ## formatting, style, types and import rules
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## format the code and fix what can be fixed
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+	uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --group dev \
+		--excludes workshop/cuda_packages.txt --upgrade \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
+clean: down ## stop, and remove what was installed, indexed and logged; models stay
+	rm -rf .venv .workshop/data .workshop/run .workshop/logs
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

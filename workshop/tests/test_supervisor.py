@@ -1,0 +1,182 @@
+"""The supervisor, with real processes: start, crash, restart, replace, stop, and its own death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from workshop import supervisor, system
+from workshop.errors import WorkshopError
+
+Start = Callable[..., system.System]
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.02)
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return response.read().decode()
+
+
+def all_ready(here: system.System) -> bool:
+    return all(status.ok for status in system.statuses(here))
+
+
+@pytest.fixture(
+    params=[
+        "subprocess",
+        pytest.param("fork", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux")),
+    ]
+)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("WORKSHOP_START", request.param)
+    return request.param
+
+
+def test_starts_answers_and_leaves_nothing(way: str, tiny: Start) -> None:
+    here = tiny("web", "web")
+    until(lambda: all_ready(here))
+    assert get(here.url("web1")) == "hello 1"
+    pids = [here.pid, *here.refresh().pids.values()]
+    assert len(set(pids)) == 3
+    assert system.stop()
+    assert not any(
+        psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in pids
+    )
+    assert system.running() is None
+
+
+def test_the_persons_variables_win(tiny: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREETING", "mine")
+    here = tiny("web")
+    until(lambda: all_ready(here))
+    assert get(here.url("web0")) == "mine"
+
+
+def test_a_killed_process_comes_back_and_is_counted(tiny: Start) -> None:
+    here = tiny("web")
+    until(lambda: all_ready(here))
+    before = here.refresh().pids["web0"]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: here.refresh().pids.get("web0", before) != before)
+    until(lambda: all_ready(here))
+    process = here.refresh().processes["web0"]
+    assert (process["restarts"], process["last_exit"]) == (1, "SIGKILL")
+
+
+def test_a_process_that_cannot_start_backs_off_and_says_why(tiny: Start) -> None:
+    here = tiny("crash", "web")
+    until(lambda: here.refresh().processes["crash0"]["crashes"] >= 2)
+    crash, web = system.statuses(here)
+    assert crash.reason == "ended with exit code 1"
+    assert not crash.ok
+    until(lambda: system.statuses(here)[1].ok)
+    assert web.restarts == 0
+    assert system.last_log_line("crash0") == "a setting is wrong"
+
+
+def test_restart_drains_and_gives_a_new_process(tiny: Start) -> None:
+    here = tiny("web")
+    until(lambda: all_ready(here))
+    before = here.refresh().pids["web0"]
+    here.restart("web0")
+    here.wait("web0", timeout=10)
+    process = here.refresh().processes["web0"]
+    assert process["pid"] != before
+    assert process["restarts"] == 0  # asked for, so not a crash
+
+
+def test_stop_and_start_of_one(tiny: Start) -> None:
+    here = tiny("web", "web")
+    until(lambda: all_ready(here))
+    here.stop("web0")
+    until(lambda: here.refresh().processes["web0"]["state"] == "stopped")
+    assert get(here.url("web1")) == "hello 1"
+    here.start("web0")
+    here.wait("web0", timeout=10)
+
+
+def test_replace_runs_another_program_and_restore_undoes_it(tiny: Start) -> None:
+    here = tiny("web")
+    until(lambda: all_ready(here))
+    here.replace("web0", module="tiny_web", env={"GREETING": "other"})
+    until(lambda: here.refresh().processes["web0"]["replaced"] and all_ready(here))
+    assert get(here.url("web0")) == "other"
+    here.restore("web0")
+    until(lambda: get_or_nothing(here.url("web0")) == "hello 0")
+
+
+def get_or_nothing(url: str) -> str:
+    try:
+        return get(url)
+    except OSError:
+        return ""
+
+
+def test_replace_wants_one_program(tiny: Start) -> None:
+    here = tiny("web")
+    with pytest.raises(WorkshopError, match="either a module or a command"):
+        here.replace("web0")
+
+
+def test_a_stranger_cannot_command(tiny: Start) -> None:
+    here = tiny("web")
+    stranger = system.System({**here.state, "control": {**here.state["control"], "token": "x"}})
+    with pytest.raises(WorkshopError, match="wrong token"):
+        stranger.shutdown()
+    assert oct(system.state_file().stat().st_mode & 0o777) == "0o600"
+
+
+def test_an_unknown_name_lists_the_known(tiny: Start) -> None:
+    with pytest.raises(WorkshopError, match=r"no service named nope\. Known: web0"):
+        tiny("web").restart("nope")
+
+
+def test_a_dead_supervisors_children_are_stopped(tiny: Start) -> None:
+    here = tiny("web", "web")
+    until(lambda: all_ready(here))
+    children = [psutil.Process(pid) for pid in here.refresh().pids.values()]
+    os.kill(here.pid, signal.SIGKILL)
+    until(lambda: system.running() is None)
+    assert all(child.is_running() for child in children)
+    assert system.stop()
+    gone, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert len(gone) == 2
+
+
+def test_a_stubborn_process_is_killed(tiny: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKSHOP_GRACE", "0.3")
+    here = tiny("web", STUBBORN="1")
+    until(lambda: all_ready(here))
+    stubborn = psutil.Process(here.refresh().pids["web0"])
+    stubborn.terminate()
+    with pytest.raises(psutil.TimeoutExpired):
+        stubborn.wait(0.3)
+    assert system.stop()
+    assert not stubborn.is_running()
+
+
+def test_rotation_keeps_what_was_written(tmp_path: Path) -> None:
+    log = tmp_path / "embedding.log"
+    with open(log, "ab", buffering=0) as writer:
+        for round_ in range(5):
+            writer.write(b"%d" % round_ * 100)
+            supervisor.rotate(log, limit=50, keep=3)
+        writer.write(b"new")
+    assert log.read_bytes() == b"new"
+    kept = [log.with_suffix(f".log.{n}").read_bytes()[:1] for n in (1, 2, 3)]
+    assert kept == [b"4", b"3", b"2"]
+    assert len(list(tmp_path.iterdir())) == 4
