@@ -83,7 +83,8 @@ def validation_problem(errors: Sequence[Mapping[str, Any]]) -> Problem:
     fields = []
     for error in errors:
         location = [str(part) for part in error.get("loc", ()) if part != "body"]
-        fields.append({"field": ".".join(location) or "body", "problem": str(error.get("msg", ""))})
+        message = str(error.get("msg", "")).removeprefix("Value error, ")
+        fields.append({"field": ".".join(location) or "body", "problem": message})
     if any(error.get("type") == "json_invalid" for error in errors):
         return Problem(400, "malformed-json", "The body is not valid JSON.", errors=fields)
     first = fields[0]
