@@ -14,7 +14,8 @@ import psutil
 from packaging.markers import Marker
 from rich.text import Text
 
-from . import catalogue, paths, system
+from . import catalogue, first_run, paths, system
+from . import models as files
 from .errors import WorkshopError
 
 OK, HINT, FAIL = 0, 1, 2
@@ -143,9 +144,10 @@ def ports() -> Check:
 
 
 def models() -> Check:
-    from . import models as files
-
-    missing = [name for name in files.needed() if not files.is_present(name)]
+    try:
+        missing = [name for name in first_run.needed_models() if not files.is_present(name)]
+    except files.ModelError as error:
+        return Check("models", FAIL, str(error))
     if missing:
         return Check("models", HINT, f"not here yet: {_some(missing)}; `workshop up` fetches them")
     return Check("models", OK, f"all in {paths.models_dir()}")

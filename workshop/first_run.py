@@ -7,13 +7,13 @@ for a page that it has, and the record of completion is written last.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import client, paths
+from . import client, models, paths
 from .errors import WorkshopError
-from .system import has_module
 
 FIRST_RUN_BYTES = 3_000_000_000
 """Models, stores and logs, with room to spare."""
@@ -45,13 +45,38 @@ def check_disk() -> None:
         )
 
 
-def ensure_models() -> None:
-    """Bring in the models that are missing; quick when nothing is."""
-    if not has_module("workshop.models"):
-        return
-    from . import models
+def needed_models() -> list[str]:
+    """Names in `models.toml` of what this machine's system runs with."""
+    return [models.EMBEDDING, models.EMBEDDING_ENGLISH, llm()]
 
-    models.ensure_all()
+
+def llm() -> str:
+    """The language model: `WORKSHOP_LLM`, or what suits cores and memory."""
+    return models.choose_llm(override=os.environ.get("WORKSHOP_LLM"))
+
+
+def ensure_models() -> None:
+    """Bring in the models that are missing, with a progress bar; quick when nothing is."""
+    try:
+        models.ensure_all(needed_models())
+    except models.ModelError as error:
+        raise WorkshopError(str(error), "What was fetched stays; run this again.") from error
+
+
+def model_settings() -> dict[str, str]:
+    """The environment variables that lead services to their model files."""
+    try:
+        embedding, english = models.path(models.EMBEDDING), models.path(models.EMBEDDING_ENGLISH)
+        weights = models.gguf(llm())
+    except models.ModelError as error:
+        raise WorkshopError(str(error)) from error
+    return {
+        "EMBEDDING_MODEL_DIR": str(embedding.absolute()),
+        "EMBEDDING_ENGLISH_MODEL_DIR": str(english.absolute()),
+        "RERANKING_MODEL_DIR": str(embedding.absolute()),
+        "CONTEXT_TOKENIZER_PATH": str(weights.absolute()),
+        "LLM_MODEL_PATH": str(weights.absolute()),
+    }
 
 
 def record() -> Path:

@@ -43,7 +43,7 @@ def _up(base: int) -> None:
     first_run.ensure_models()
     started = time.monotonic()
     try:
-        here = system.start(base)
+        here = system.start(base, first_run.model_settings())
         statuses = _wait(here, started)
         handbook = client.handbook()
         can_index = all(s.ok for s in statuses if s.name in first_run.NEEDED)

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -276,16 +276,17 @@ def _memory(pid: int | None) -> int:
 # -- start --------------------------------------------------------------------------------
 
 
-def start(base: int) -> System:
+def start(base: int, model_settings: Mapping[str, str]) -> System:
     """Start the supervisor and, through it, every process. Does not wait until they are ready.
 
-    Raises `WorkshopError` if a port is taken, a model is missing or the supervisor dies.
+    `model_settings` as `first_run.model_settings()` gives them. Raises `WorkshopError` if a port
+    is taken or the supervisor dies.
     """
     clear_leftovers()
     check_ports(base)
     paths.run_dir().mkdir(parents=True, exist_ok=True)
     return launch(
-        catalogue.plan(base, model_settings=model_settings(), broker_command=_broker_command(base)),
+        catalogue.plan(base, model_settings=model_settings, broker_command=_broker_command(base)),
         base,
     )
 
@@ -409,23 +410,6 @@ def _environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     return {**defaults, **os.environ}
-
-
-def model_settings() -> dict[str, str]:
-    """The environment variables that lead services to their model files."""
-    if not has_module("workshop.models"):
-        return {}
-    from . import models
-
-    folder = paths.models_dir()
-    llm = models.gguf(models.choose_llm())
-    return {
-        "EMBEDDING_MODEL_DIR": str(folder / "multilingual-e5-small-enpt"),
-        "EMBEDDING_ENGLISH_MODEL_DIR": str(folder / "all-MiniLM-L6-v2"),
-        "RERANKING_MODEL_DIR": str(folder / "multilingual-e5-small-enpt"),
-        "CONTEXT_TOKENIZER_PATH": str(llm),
-        "LLM_MODEL_PATH": str(llm),
-    }
 
 
 def _broker_command(base: int) -> tuple[str, ...]:
