@@ -1,0 +1,391 @@
+"""From ranked passages to a numbered context that fits a token budget.
+
+No web framework, no network. The steps, in order: drop near-duplicates, drop a passage's twin in
+another language, score sentences against the query, choose the best that fit, merge neighbours,
+order, number, and count with the model's own tokenizer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .segments import Unit, join, units
+from .terms import fold, terms, words
+from .tokenizer import Tokenizer
+
+Order = Literal["best_first", "edges"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a context is built. Each step can be switched off."""
+
+    duplicates: bool = True
+    duplicate_similarity: float = 0.8
+    twins: bool = True
+    extract: bool = True
+    merge: bool = True
+    headings: bool = True
+    order: Order = "best_first"
+    max_passages: int = 6
+    # Weights of a sentence's score; `evaluate` prints what they bring.
+    heading_weight: float = 0.35
+    rank_weight: float = 0.5
+    neighbour_weight: float = 0.25
+    number_weight: float = 0.15
+    opening_weight: float = 0.1
+
+
+@dataclass(slots=True)
+class Source:
+    """One numbered part of the context. `text` is what was extracted from `passages`."""
+
+    number: int
+    id: str
+    document: str
+    title: str
+    heading: str
+    language: str
+    text: str
+    passages: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A passage that is not in the context, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Context:
+    """`context` is the text for the prompt; `tokens` its exact length for the tokenizer given."""
+
+    context: str = ""
+    sources: list[Source] = field(default_factory=list)
+    tokens: int = 0
+    dropped: list[Dropped] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A passage on its way: its rank from 0, its units, their scores, and which are chosen."""
+
+    passage: Mapping[str, Any]
+    rank: int
+    units: list[Unit] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    chosen: set[int] = field(default_factory=set)
+
+    @property
+    def id(self) -> str:
+        return str(self.passage["id"])
+
+    def text(self) -> str:
+        return join([unit for at, unit in enumerate(self.units) if at in self.chosen])
+
+
+def build_context(
+    query: str,
+    language: str,
+    passages: Sequence[Mapping[str, Any]],
+    max_tokens: int,
+    tokenizer: Tokenizer,
+    options: Options = Options(),
+) -> Context:
+    """A context of at most `max_tokens` tokens out of `passages`, which come best first.
+
+    Each passage is a mapping with id, document, title, heading, position, language and text.
+    Nothing is cut inside a sentence, a code block or a table; when not even one sentence fits,
+    the context is empty and every passage is in `dropped`.
+    """
+    result = Context()
+    kept = [_Candidate(passage, rank) for rank, passage in enumerate(passages)]
+    if options.duplicates:
+        kept = _without_duplicates(kept, options.duplicate_similarity, result.dropped)
+    if options.twins:
+        kept = _without_twins(kept, language, result.dropped)
+    for candidate in kept[options.max_passages :]:
+        result.dropped.append(Dropped(candidate.id, "more passages than max_passages"))
+    kept = kept[: options.max_passages]
+    for candidate in kept:
+        candidate.units = units(str(candidate.passage["text"]))
+    if options.extract:
+        _score(query, language, kept, options)
+    else:
+        for candidate in kept:
+            # In reading order, passage by passage: plain truncation at sentence ends.
+            candidate.scores = [
+                -(candidate.rank + at / 1000) for at in range(len(candidate.units))
+            ]
+    _choose(kept, max_tokens, tokenizer, options, result)
+    for candidate in kept:
+        if not candidate.chosen:
+            result.dropped.append(Dropped(candidate.id, "no room in the token budget"))
+    return result
+
+
+# Duplicates
+
+
+def _shingles(text: str, size: int = 3) -> set[int]:
+    """Hashes of all runs of `size` words (Broder, 1997); of the whole text when it is shorter."""
+    found = words(text)
+    if len(found) <= size:
+        return {hash(tuple(found))}
+    return {hash(run) for run in zip(*(found[at:] for at in range(size)), strict=False)}
+
+
+def _without_duplicates(
+    candidates: list[_Candidate], similarity: float, dropped: list[Dropped]
+) -> list[_Candidate]:
+    kept: list[tuple[_Candidate, set[int]]] = []
+    for candidate in candidates:
+        mine = _shingles(str(candidate.passage["text"]))
+        for other, theirs in kept:
+            shared = len(mine & theirs)
+            # Jaccard for near-copies; the second test finds a text that lies inside another.
+            if shared >= similarity * len(mine | theirs) or shared >= 0.95 * len(mine):
+                dropped.append(Dropped(candidate.id, f"duplicate of {other.id}"))
+                break
+        else:
+            kept.append((candidate, mine))
+    return [candidate for candidate, _ in kept]
+
+
+def _twin_key(passage: Mapping[str, Any]) -> tuple[str, int] | None:
+    """What a passage and its translation share: the document id after the language, the position.
+
+    None when the document id does not start with the passage's language.
+    """
+    prefix, slash, slug = str(passage["document"]).partition("/")
+    if not slash or prefix != passage["language"]:
+        return None
+    return slug, int(passage["position"])
+
+
+def _without_twins(
+    candidates: list[_Candidate], language: str, dropped: list[Dropped]
+) -> list[_Candidate]:
+    """Of a passage and its translation, keep the one in the question's language, else the first.
+
+    The kept one takes the better of the two places.
+    """
+    places: dict[tuple[str, int], int] = {}
+    kept: list[_Candidate] = []
+    for candidate in candidates:
+        key = _twin_key(candidate.passage)
+        if key is None or key not in places:
+            if key is not None:
+                places[key] = len(kept)
+            kept.append(candidate)
+            continue
+        other = kept[places[key]]
+        if other.passage["language"] == candidate.passage["language"]:
+            kept.append(candidate)
+            continue
+        winner, loser = other, candidate
+        if candidate.passage["language"] == language != other.passage["language"]:
+            winner, loser = candidate, other
+        kept[places[key]] = winner
+        winner.rank = other.rank
+        dropped.append(Dropped(loser.id, f"the same section as {winner.id} in another language"))
+    return kept
+
+
+# Scoring
+
+_ASKS_NUMBER = re.compile(
+    r"\b(?:how (?:many|much|long|often|large|big|fast|far|old|high|low|deep)|what (?:number|share|size"
+    r"|percentage|percent|fraction|ratio|value|limit|year|date)|when|which year"
+    r"|quant[oa]s?|qual (?:o |a |é o |é a )?(?:número|tamanho|valor|limite|porcentagem|percentual"
+    r"|taxa|prazo|ano|data)|que (?:porcentagem|percentual|fração|ano|tamanho|valor)|quando)\b",
+    re.IGNORECASE,
+)
+_HAS_NUMBER = re.compile(
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|dozen|half|twice|hundred|thousand"
+    r"|million|um|uma|dois|duas|três|quatro|cinco|seis|sete|oito|nove|dez|metade|dobro|cem|mil"
+    r"|milhão|milhões)\b",
+    re.IGNORECASE,
+)
+_PREFIX = 5
+
+
+def _score(query: str, language: str, candidates: list[_Candidate], options: Options) -> None:
+    """Fill `scores`: how much of the query a unit covers, and how good its surroundings are."""
+    asked = {code: set(terms(query, code)) for code in {"en", "pt", language}}
+    bags = [
+        [set(terms(unit.text, str(c.passage["language"]))) for unit in c.units] for c in candidates
+    ]
+    frequency = Counter(term for bag in bags for unit in bag for term in unit)
+    count = sum(len(bag) for bag in bags)
+    idf = {
+        term: math.log(1 + (count - n + 0.5) / (n + 0.5)) for term, n in frequency.items()
+    }
+    highest = math.log(1 + (count + 0.5) / 0.5)
+    asks_number = bool(_ASKS_NUMBER.search(query))
+    for candidate, bag in zip(candidates, bags, strict=True):
+        spoken = str(candidate.passage["language"])
+        wanted = asked.get(spoken, asked["en"])
+        foreign = {} if spoken == language else _prefixes(asked.get(language, set()))
+        total = sum(idf.get(term, highest) for term in wanted) or 1.0
+        head = f"{candidate.passage['title']} {candidate.passage['heading']}"
+        heading = _coverage(set(terms(head, spoken)), wanted, foreign, idf, highest) / total
+        own = [_coverage(unit, wanted, foreign, idf, highest) / total for unit in bag]
+        base = options.heading_weight * heading + options.rank_weight / (1 + candidate.rank)
+        for at, unit in enumerate(candidate.units):
+            score = own[at] + base
+            around = max(own[at - 1] if at else 0.0, own[at + 1] if at + 1 < len(own) else 0.0)
+            score += options.neighbour_weight * around
+            if at == 0:
+                score += options.opening_weight
+            if asks_number and _HAS_NUMBER.search(unit.text):
+                score += options.number_weight
+            candidate.scores.append(score)
+
+
+def _prefixes(found: set[str]) -> dict[str, str]:
+    """Cognates share their beginning (latency, latência): the link between two languages."""
+    return {fold(term)[:_PREFIX]: term for term in found if len(term) >= _PREFIX}
+
+
+def _coverage(
+    unit: set[str],
+    wanted: set[str],
+    foreign: Mapping[str, str],
+    idf: Mapping[str, float],
+    highest: float,
+) -> float:
+    covered = sum(idf.get(term, highest) for term in unit & wanted)
+    if foreign:
+        seen = {foreign[term[:_PREFIX]] for term in unit - wanted if term[:_PREFIX] in foreign}
+        covered += 0.5 * highest * len(seen - unit)
+    return covered
+
+
+# Choosing
+
+
+def _choose(
+    candidates: list[_Candidate],
+    max_tokens: int,
+    tokenizer: Tokenizer,
+    options: Options,
+    result: Context,
+) -> None:
+    """Greedy by score; what a unit leans on comes along. The budget is checked on the real text."""
+    ranking = sorted(
+        (
+            (-score, candidate.rank, at, candidate)
+            for candidate in candidates
+            for at, score in enumerate(candidate.scores)
+        ),
+        key=lambda item: item[:3],
+    )
+    sizes: dict[tuple[int, int], int] = {}
+    spent = 0
+    chosen: list[tuple[_Candidate, set[int]]] = []
+    for _, _, at, candidate in ranking:
+        if at in candidate.chosen:
+            continue
+        group = _group(candidate, at) - candidate.chosen
+        cost = 0
+        for member in group:
+            key = (candidate.rank, member)
+            if key not in sizes:
+                sizes[key] = tokenizer.count(candidate.units[member].text) + 1
+            cost += sizes[key]
+        if not candidate.chosen:
+            cost += tokenizer.count(_head(9, candidate.passage, options)) + 2
+        if spent + cost > max_tokens:
+            if not options.extract:
+                break
+            continue
+        spent += cost
+        candidate.chosen |= group
+        chosen.append((candidate, group))
+    while True:
+        _write(candidates, options, result)
+        result.tokens = tokenizer.count(result.context)
+        if result.tokens <= max_tokens or not chosen:
+            return
+        # Pieces can join into other tokens than they had alone: take the last choice back.
+        candidate, group = chosen.pop()
+        candidate.chosen -= group
+
+
+def _group(candidate: _Candidate, at: int) -> set[int]:
+    """The unit and, one after the other, those it cannot be understood without."""
+    group = {at}
+    needs = candidate.units[at].needs
+    while needs is not None and needs not in group:
+        group.add(needs)
+        needs = candidate.units[needs].needs
+    return group
+
+
+# Writing
+
+
+def _head(number: int, passage: Mapping[str, Any], options: Options) -> str:
+    if not options.headings:
+        return f"[{number}] "
+    parts = [str(passage["title"]), str(passage["heading"])]
+    name = " — ".join(part for part in parts if part)
+    return f"[{number}] {name}\n" if name else f"[{number}] "
+
+
+def _write(candidates: list[_Candidate], options: Options, result: Context) -> None:
+    """Merge, order and number what is chosen, and put the text together."""
+    groups = _merge([c for c in candidates if c.chosen], options)
+    if options.order == "edges":
+        groups = _edges(groups)
+    result.sources, parts = [], []
+    for number, group in enumerate(groups, start=1):
+        best = min(group, key=lambda candidate: candidate.rank).passage
+        text = "\n".join(candidate.text() for candidate in group)
+        names = ("id", "document", "title", "heading", "language")
+        fields = {name: str(best[name]) for name in names}
+        result.sources.append(
+            Source(number=number, text=text, passages=[c.id for c in group], **fields)
+        )
+        parts.append(_head(number, best, options) + text)
+    result.context = "\n".join(parts)
+
+
+def _merge(candidates: list[_Candidate], options: Options) -> list[list[_Candidate]]:
+    """Groups in order of their best rank; neighbours in a document share a group when merging."""
+    groups: list[list[_Candidate]] = []
+    for candidate in sorted(candidates, key=lambda c: c.rank):
+        near = [group for group in groups if options.merge and _adjoins(candidate, group)]
+        if not near:
+            groups.append([candidate])
+            continue
+        first = near[0]
+        first.append(candidate)
+        for other in near[1:]:
+            first.extend(other)
+            groups.remove(other)
+        first.sort(key=lambda c: int(c.passage["position"]))
+    return groups
+
+
+def _adjoins(candidate: _Candidate, group: list[_Candidate]) -> bool:
+    mine = candidate.passage
+    return any(
+        other.passage["document"] == mine["document"]
+        and abs(int(other.passage["position"]) - int(mine["position"])) == 1
+        for other in group
+    )
+
+
+def _edges(groups: list[list[_Candidate]]) -> list[list[_Candidate]]:
+    """Best first, second best last, the weakest in the middle, where models read least (Liu et
+    al., Lost in the Middle, 2023)."""
+    return groups[::2] + groups[1::2][::-1]

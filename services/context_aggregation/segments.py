@@ -1,0 +1,112 @@
+"""A passage's text as units: sentences, list items, and blocks that are never cut."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_FENCE = re.compile(r"^\s*(```|~~~)")
+_ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+")
+_TABLE = re.compile(r"^\s*\|")
+_END = re.compile(r"[.!?…]+[\"'”’»)\]*_`]*(?=\s+[\"'“‘«(\[*_`¿¡]*[A-ZÀ-ÖØ-Þ0-9])")
+# A point after these does not end a sentence; single capitals are initials ("M. Nygard").
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\[])(?:[A-Z]|e\.g|i\.e|etc|vs|cf|al|approx|fig|eq|no|vol|ch|sec|pp?|ed|eds|dr|mr|mrs|ms"
+    r"|prof|st|inc|ltd|ex|p\. ex|sr|sra|srta|cap|séc|art|aprox|núm|nº|pág|págs|fl|tel|av)\.$",
+    re.IGNORECASE,
+)
+# A sentence that opens like this leans on the one before it.
+_LEANS = re.compile(
+    r"^[*_`\"“]*(?:it|its|they|their|this|these|that|those|he|she|such|so|then|thus|hence|therefore"
+    r"|however|but|instead|otherwise|both|either|neither|the (?:same|former|latter|first|second"
+    r"|third|other)|for example|for instance|in that case"
+    r"|ele|ela|eles|elas|isso|isto|esse|essa|esses|essas|este|esta|estes|estas|seu|sua|seus|suas"
+    r"|assim|então|portanto|logo|porém|mas|contudo|já|ambos|ambas|o mesmo|a mesma|o primeiro"
+    r"|a primeira|o segundo|a segunda|por isso|por exemplo|nesse caso|neste caso|caso contrário)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The smallest part of a passage that is kept or dropped, never cut.
+
+    `joint` is what stands between it and the unit before it; `needs` is the index of the unit
+    without which it would not be understood, or None.
+    """
+
+    text: str
+    joint: str
+    needs: int | None
+    block: bool = False
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of one paragraph, in order; their texts together are the paragraph's words."""
+    flat = " ".join(text.split())
+    found, start = [], 0
+    for match in _END.finditer(flat):
+        if match[0].startswith(".") and _ABBREVIATION.search(flat, start, match.start() + 1):
+            continue
+        found.append(flat[start : match.end()])
+        start = match.end() + 1
+    if start < len(flat):
+        found.append(flat[start:])
+    return found
+
+
+def units(text: str) -> list[Unit]:
+    """Units in reading order. Fenced code and tables are one unit each, whatever their length."""
+    found: list[Unit] = []
+    intro: int | None = None
+    for kind, lines in _parts(text):
+        if kind == "block":
+            found.append(Unit("\n".join(lines), "\n", intro, block=True))
+            continue
+        for position, sentence in enumerate(sentences("\n".join(lines))):
+            first = position == 0
+            needs: int | None = None
+            if first:
+                needs = intro if kind == "item" else None
+            elif kind == "item" or _LEANS.match(sentence):
+                needs = len(found) - 1
+            found.append(Unit(sentence, "\n" if first else " ", needs))
+        if kind == "paragraph":
+            # "The steps are:" belongs to every item of the list that follows.
+            intro = len(found) - 1 if found and found[-1].text.endswith(":") else None
+    return found
+
+
+def join(chosen: list[Unit]) -> str:
+    """The text of units that are in reading order."""
+    return "".join(
+        (unit.joint if position else "") + unit.text for position, unit in enumerate(chosen)
+    )
+
+
+def _parts(text: str) -> list[tuple[str, list[str]]]:
+    """Runs of lines: `paragraph`, `item` (of a list) and `block` (fenced code, table)."""
+    parts: list[tuple[str, list[str]]] = []
+    fence: str | None = None
+    for line in text.splitlines():
+        if fence is not None:
+            parts[-1][1].append(line)
+            if line.strip().startswith(fence):
+                fence = None
+        elif match := _FENCE.match(line):
+            fence = match[1]
+            parts.append(("block", [line]))
+        elif not line.strip():
+            parts.append(("gap", []))
+        elif _TABLE.match(line):
+            if parts and parts[-1][0] == "block" and _TABLE.match(parts[-1][1][0]):
+                parts[-1][1].append(line)
+            else:
+                parts.append(("block", [line]))
+        elif _ITEM.match(line):
+            parts.append(("item", [line]))
+        elif parts and parts[-1][0] in ("paragraph", "item"):
+            parts[-1][1].append(line)
+        else:
+            parts.append(("paragraph", [line]))
+    return [part for part in parts if part[0] != "gap"]
