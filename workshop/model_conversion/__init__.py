@@ -1,0 +1,1 @@
+"""Turns downloaded weights into the forms that the services load: Hugging Face folders and ONNX."""
