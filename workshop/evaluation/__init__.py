@@ -1,0 +1,1 @@
+"""Measuring: collections, rankings, answers, intervals and tables."""
