@@ -1,0 +1,372 @@
+"""The message broker behind one small interface; FastStream speaks to it.
+
+The URL's scheme chooses it: `nats://` (JetStream, the default), `redis://` (Redis Streams) or
+`amqp://` (RabbitMQ). A message is published when the broker has it on disk, and a consumer's
+message stays the broker's until it is acknowledged: delivery is at least once, so handlers must
+be idempotent. Nothing here is imported until a service makes a `Broker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .context import RequestContext, current
+from .logs import get_logger
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A durable log of messages at the broker.
+
+    `groups` are the consumer groups known beforehand: RabbitMQ and Redis keep a message only for
+    groups that exist, so the publisher declares them too. Sizes in bytes, ages in seconds.
+    `work_queue` deletes a message once acknowledged.
+    """
+
+    name: str
+    subjects: str
+    groups: tuple[str, ...]
+    work_queue: bool = False
+    max_bytes: int = 512 * 1024 * 1024
+    max_age: float = 7 * 86_400
+    duplicate_window: float = 600.0
+
+
+EVENTS = Stream("EVENTS", "events.>", ("feedback",))
+
+
+class BrokerUnavailable(Exception):
+    """The broker did not take the message; nothing is known to be stored."""
+
+
+class Delivery:
+    """One delivered message. Exactly one of `ack`, `retry` and `drop` ends it."""
+
+    def __init__(self, message: Any, attempt: int) -> None:
+        self._message = message
+        self.body: bytes = message.body
+        self.attempt = attempt
+        self.headers: dict[str, str] = {str(k): str(v) for k, v in message.headers.items()}
+
+    def context(self, seconds: float) -> RequestContext:
+        """The publisher's request id and trace, continued here with `seconds` of time."""
+        known = {k.lower().encode(): v.encode() for k, v in self.headers.items()}
+        known.pop(b"x-deadline-ms", None)
+        return RequestContext.from_headers(known, seconds)
+
+    async def ack(self) -> None:
+        """Done. Returns when the broker has noted it, where the broker can tell."""
+        await getattr(self._message, "ack_sync", self._message.ack)()
+
+    async def retry(self, delay: float = 0.0) -> None:
+        """Have it delivered again after about `delay` seconds."""
+        if hasattr(self._message, "in_progress"):  # NATS keeps the time itself
+            await self._message.nack(delay=delay)
+        else:
+            await asyncio.sleep(delay)
+            await self._message.nack()
+
+    async def drop(self) -> None:
+        """Never deliver it again: it can not be understood."""
+        await self._message.reject()
+
+    async def extend(self) -> None:
+        """Still at work: the broker's redelivery clock starts anew, where it has one."""
+        if hasattr(self._message, "in_progress"):
+            await self._message.in_progress()
+
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class _Subscription:
+    stream: Stream
+    group: str
+    handler: Handler
+    workers: int
+    ack_wait: float
+
+
+class _Driver(Protocol):
+    broker: Any
+
+    async def declare(self, stream: Stream) -> None:
+        """Create the stream and its groups unless they are there."""
+
+    async def publish(
+        self, stream: Stream, subject: str, body: bytes, message_id: str, headers: dict[str, str]
+    ) -> None:
+        """Return when the broker has it on disk."""
+
+    def subscriber(self, wanted: _Subscription) -> Any:
+        """A FastStream subscriber that acknowledges nothing by itself."""
+
+    async def intact(self, wanted: _Subscription) -> bool:
+        """False when the broker no longer knows the group (its data was lost)."""
+
+
+class Broker:
+    """Publishes and consumes. Connects in the background and again after every loss.
+
+    `connected` tells whether messages can flow now. Make it inside a running event loop.
+    """
+
+    def __init__(
+        self, url: str, *, client: str, streams: tuple[Stream, ...], timeout: float = 5.0
+    ) -> None:
+        self.url = url
+        self.timeout = timeout
+        self._streams = streams
+        self._driver = _driver(url, client, timeout)
+        self._subscriptions: list[_Subscription] = []
+        self._running: dict[_Subscription, Any] = {}
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._ready.is_set()
+
+    def subscribe(
+        self,
+        stream: Stream,
+        group: str,
+        handler: Handler,
+        *,
+        workers: int = 1,
+        ack_wait: float = 30.0,
+    ) -> None:
+        """Have `handler` called for each message of `stream`, up to `workers` at once.
+
+        A message not ended within `ack_wait` seconds is delivered again. Call before `start`.
+        """
+        self._subscriptions.append(_Subscription(stream, group, handler, workers, ack_wait))
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_up(), name="broker")
+
+    async def stop(self) -> None:
+        """Stop taking messages, let running handlers end, disconnect."""
+        self._ready.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(15):
+                await self._driver.broker.stop()
+
+    async def publish(
+        self,
+        stream: Stream,
+        subject: str,
+        body: bytes,
+        *,
+        message_id: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Returns once the broker has the message on disk; raises `BrokerUnavailable` otherwise.
+
+        A second message with the same id within the stream's `duplicate_window` is stored once
+        (NATS); other brokers may keep both, so consumers compare ids too.
+        """
+        sent = dict(headers or _trace_headers()) | {"content-type": "application/json"}
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self._ready.wait()
+                await self._driver.publish(stream, subject, body, message_id, sent)
+        except Exception as error:
+            raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _keep_up(self) -> None:
+        """Connect, declare, subscribe; then look every few seconds whether all is still there."""
+        log = get_logger()
+        while True:
+            try:
+                await self._driver.broker.connect()
+                for stream in self._streams:
+                    await self._driver.declare(stream)
+                for wanted in self._subscriptions:
+                    await self._resubscribe(wanted)
+                if not self.connected:
+                    log.info("broker_connected")
+                self._ready.set()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next round tries again
+                self._ready.clear()
+                log.warning("broker_unavailable", reason=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(1)
+                continue
+            await asyncio.sleep(5)
+
+    async def _resubscribe(self, wanted: _Subscription) -> None:
+        running = self._running.get(wanted)
+        if running is not None:
+            if await self._driver.intact(wanted):
+                return
+            await running.stop()
+        subscriber = self._driver.subscriber(wanted)
+        subscriber(wanted.handler)
+        await subscriber.start()
+        self._running[wanted] = subscriber
+
+
+def _trace_headers() -> dict[str, str]:
+    sent = current().headers()
+    del sent["x-deadline-ms"]  # whoever asked has their answer long before the message is read
+    return sent
+
+
+def _driver(url: str, client: str, timeout: float) -> _Driver:
+    scheme = url.partition("://")[0]
+    if scheme in ("nats", "tls"):
+        return _Nats(url, client, timeout)
+    if scheme in ("redis", "rediss"):
+        return _Redis(url, client)
+    if scheme in ("amqp", "amqps"):
+        return _Rabbit(url)
+    raise ValueError(f"{scheme}:// is not a broker; use nats://, redis:// or amqp://")
+
+
+class _Nats:
+    """JetStream: file storage, refuses new messages when full, removes duplicates by id."""
+
+    def __init__(self, url: str, client: str, timeout: float) -> None:
+        from faststream.nats import NatsBroker
+
+        self.timeout = timeout
+        self.broker = NatsBroker(
+            url,
+            name=client,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            connect_timeout=3,
+            graceful_timeout=10.0,
+            logger=None,
+            apply_types=False,
+        )
+
+    @property
+    def _jetstream(self) -> Any:
+        return self.broker.config.connection_state.stream
+
+    async def declare(self, stream: Stream) -> None:
+        from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+        from nats.js.errors import NotFoundError
+
+        try:
+            await self._jetstream.stream_info(stream.name)
+        except NotFoundError:
+            await self._jetstream.add_stream(
+                StreamConfig(
+                    name=stream.name,
+                    subjects=[stream.subjects],
+                    storage=StorageType.FILE,
+                    retention=RetentionPolicy.WORK_QUEUE
+                    if stream.work_queue
+                    else RetentionPolicy.LIMITS,
+                    # Full means the publisher is told, and keeps the message in its outbox.
+                    discard=DiscardPolicy.NEW,
+                    max_bytes=stream.max_bytes,
+                    max_age=stream.max_age,
+                    duplicate_window=stream.duplicate_window,
+                )
+            )
+
+    async def publish(
+        self, stream: Stream, subject: str, body: bytes, message_id: str, headers: dict[str, str]
+    ) -> None:
+        await self.broker.publish(
+            body,
+            subject,
+            stream=stream.name,
+            headers=headers | {"Nats-Msg-Id": message_id},
+            timeout=self.timeout,
+        )
+
+    def subscriber(self, wanted: _Subscription) -> Any:
+        from faststream import AckPolicy
+        from faststream.nats import JStream, PullSub
+        from nats.js.api import ConsumerConfig, DeliverPolicy
+
+        return self.broker.subscriber(
+            wanted.stream.subjects,
+            stream=JStream(wanted.stream.name, declare=False),
+            durable=wanted.group,
+            pull_sub=PullSub(batch_size=wanted.workers, timeout=5.0),
+            max_workers=wanted.workers,
+            config=ConsumerConfig(
+                ack_wait=wanted.ack_wait,
+                max_deliver=-1,
+                max_ack_pending=max(1_000, 4 * wanted.workers),
+                deliver_policy=DeliverPolicy.ALL,
+            ),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_nats_delivery,
+            persistent=False,
+        )
+
+    async def intact(self, wanted: _Subscription) -> bool:
+        from nats.js.errors import NotFoundError
+
+        try:
+            await self._jetstream.consumer_info(wanted.stream.name, wanted.group)
+        except NotFoundError:
+            return False
+        return True
+
+
+async def _nats_delivery(message: Any) -> Delivery:
+    return Delivery(message, message.raw_message.metadata.num_delivered)
+
+
+async def _delivery(message: Any) -> Delivery:
+    return Delivery(message, 2 if getattr(message.raw_message, "redelivered", False) else 1)
+
+
+class _Redis:
+    """Redis Streams with consumer groups. Durable only with `appendfsync always`."""
+
+    def __init__(self, url: str, client: str) -> None:
+        from faststream.redis import RedisBroker
+
+        self.client = client
+        self.broker = RedisBroker(url, graceful_timeout=10.0, logger=None, apply_types=False)
+
+    @property
+    def _redis(self) -> Any:
+        return self.broker.config.broker_config.connection.client
+
+    async def declare(self, stream: Stream) -> None:
+        from redis.exceptions import ResponseError
+
+        for group in stream.groups:
+            try:
+                await self._redis.xgroup_create(stream.name, group, id="0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    async def publish(
+        self, stream: Stream, subject: str, body: bytes, message_id: str, headers: dict[str, str]
+    ) -> None:
+        await self.broker.publish(
+            body, stream=stream.name, headers=headers, correlation_id=message_id
+        )
+
+    def subscriber(self, wanted: _Subscription) -> Any:
+        raise NotImplementedError
+
+    async def intact(self, wanted: _Subscription) -> bool:
+        groups = await self._redis.xinfo_groups(wanted.stream.name)
+        return any(group["name"] in (wanted.group, wanted.group.encode()) for group in groups)
+
+
+class _Rabbit:
+    """RabbitMQ: a durable topic exchange and a durable quorum queue a group."""
+
+    def __init__(self, url: str) -> None:
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""ingestion: documents in; an API that accepts them and a worker that indexes them."""
