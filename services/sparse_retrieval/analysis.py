@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import tantivy
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 LANGUAGES = {"en": "english", "pt": "portuguese"}
 """Languages with a stemmer of their own: BCP 47 primary subtag → Snowball name."""
+
+FIELDS = {"en": ("en",), "pt": ("pt", "pt_folded")}
+"""Index fields of each language. A `_folded` field loses its accents before it is stemmed.
+
+The Portuguese stemmer needs accents (`organizações` and `organização` share a stem, `organizacoes`
+and `organizacao` do not), but people type without them. So Portuguese is indexed both ways.
+"""
 
 _LONGEST_TERM = 64
 
@@ -25,32 +34,47 @@ def word_analyzer() -> TextAnalyzer:
     return _words().build()
 
 
-def analyzer(language: str, *, stopwords: bool = True) -> TextAnalyzer:
-    """Lower case, accents folded to ASCII, Snowball stem (https://snowballstem.org).
+def analyzer(field: str, *, stopwords: bool = True) -> TextAnalyzer:
+    """Lower case, Snowball stem (https://snowballstem.org), accents folded to ASCII.
 
-    Folding comes before stemming: a Portuguese question typed without accents then gives the
-    same terms as the passage. With `stopwords=False` the language's function words are left out.
+    With `stopwords=False` the language's function words are left out.
     """
+    language, _, folded = field.partition("_")
     builder = _words()
     if not stopwords:
         builder = builder.filter(Filter.stopword(LANGUAGES[language]))
-    return builder.filter(Filter.ascii_fold()).filter(Filter.stemmer(LANGUAGES[language])).build()
+    if folded:
+        builder = builder.filter(Filter.ascii_fold())
+    return builder.filter(Filter.stemmer(LANGUAGES[language])).filter(Filter.ascii_fold()).build()
 
 
 class QueryAnalyzer:
-    """Terms of a query in one language."""
+    """The terms of a query in one language."""
 
     def __init__(self, language: str) -> None:
-        self._all = analyzer(language)
-        self._content = analyzer(language, stopwords=False)
+        fields = FIELDS[language]
+        self._all = [(field, analyzer(field)) for field in fields]
+        self._content = [(field, analyzer(field, stopwords=False)) for field in fields]
 
-    def terms(self, query: str) -> list[str]:
-        """Content terms, with repetitions; all terms when there are no others ("the who")."""
-        return self._content.analyze(query) or self._all.analyze(query)
+    def words(self, query: str) -> Counter[tuple[tuple[str, str], ...]]:
+        """Each word as its (field, term) pairs, with the number of times it is there.
+
+        Content words only; all words when there are no others ("the who").
+        """
+        return _words_of(query, self._content) or _words_of(query, self._all)
+
+
+def _words_of(
+    query: str, analyzers: list[tuple[str, TextAnalyzer]]
+) -> Counter[tuple[tuple[str, str], ...]]:
+    # No filter after the first two adds or drops a token: the lists run in step.
+    terms = [[(field, term) for term in each.analyze(query)] for field, each in analyzers]
+    return Counter(zip(*terms, strict=True))
 
 
 def register(index: tantivy.Index) -> None:
     """Give `index` the analysers that its schema names."""
-    for language in LANGUAGES:
-        index.register_tokenizer(language, analyzer(language))
+    for fields in FIELDS.values():
+        for field in fields:
+            index.register_tokenizer(field, analyzer(field))
     index.register_tokenizer("words", word_analyzer())

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ import orjson
 import tantivy
 from tantivy import Occur, Query
 
-from .analysis import LANGUAGES, QueryAnalyzer, register
+from .analysis import FIELDS, LANGUAGES, QueryAnalyzer, register
 
 # Raised when the stored form changes: a new folder is begun and the old one left alone.
 FORMAT = 1
 _HEAP = 32_000_000
+_ANALYSED = [name for fields in FIELDS.values() for name in fields]
 # tantivy counts deleted passages in BM25's statistics until it merges them away, so their share
 # is kept below this by writing the index anew.
 _MOST_DELETED = 0.2
@@ -103,7 +103,7 @@ _Pending = dict[str, dict[str, Any] | None]
 class KeywordIndex:
     """BM25 (k1 = 1.2, b = 0.75; Robertson and Zaragoza, 2009) over passages.
 
-    Every passage is analysed once per language. A query is analysed in its own language and
+    Every passage is analysed in every language. A query is analysed in its own language and
     matched against that analysis of all passages: terms that two languages share (`kubernetes`)
     match across them, and the statistics of the collection are the same for every passage.
 
@@ -373,21 +373,23 @@ class KeywordIndex:
 
     def _query(self, query: str, language: str | None) -> Query | None:
         primary = (language or "").lower().split("-")[0]
-        fields = [primary] if primary in LANGUAGES else list(LANGUAGES)
-        parts = [part for field in fields if (part := self._any_of(query, field)) is not None]
-        if not parts:
-            return None
-        return parts[0] if len(parts) == 1 else Query.disjunction_max_query(parts)
+        languages = [primary] if primary in LANGUAGES else list(LANGUAGES)
+        parts = [part for one in languages if (part := self._any_word(query, one)) is not None]
+        return _best(parts) if parts else None
 
-    def _any_of(self, query: str, field: str) -> Query | None:
-        terms = Counter(self._analyzers[field].terms(query))
-        if not terms:
-            return None
+    def _any_word(self, query: str, language: str) -> Query | None:
         parts = []
-        for term, count in terms.items():
-            part = Query.term_query(self._schema, field, term, "freq")
+        for word, count in self._analyzers[language].words(query).items():
+            part = _best(
+                [Query.term_query(self._schema, field, term, "freq") for field, term in word]
+            )
             parts.append((Occur.Should, part if count == 1 else Query.boost_query(part, count)))
-        return Query.boolean_query(parts)
+        return Query.boolean_query(parts) if parts else None
+
+
+def _best(parts: Sequence[Query]) -> Query:
+    """Scores the highest of the parts' scores."""
+    return parts[0] if len(parts) == 1 else Query.disjunction_max_query(parts)
 
 
 def _schema() -> tantivy.Schema:
@@ -395,8 +397,8 @@ def _schema() -> tantivy.Schema:
     builder.add_text_field("id", stored=True, tokenizer_name="raw", index_option="basic")
     for name in ("document", "language", "tag", "every"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
-    for language in LANGUAGES:
-        builder.add_text_field(language, tokenizer_name=language, index_option="freq")
+    for name in _ANALYSED:
+        builder.add_text_field(name, tokenizer_name=name, index_option="freq")
     builder.add_text_field("words", tokenizer_name="words", index_option="basic")
     builder.add_bytes_field("passage", stored=True)
     return builder.build()
@@ -412,7 +414,7 @@ def _document(passage: Mapping[str, Any]) -> tantivy.Document:
         every=["1"],
         words=[text],
         passage=[orjson.dumps(passage)],
-        **{language: [text] for language in LANGUAGES},
+        **{name: [text] for name in _ANALYSED},
     )
 
 
