@@ -1,0 +1,226 @@
+"""Late interaction: MaxSim over token vectors (Khattab and Zaharia, ColBERT, SIGIR 2020).
+
+Query and passage are encoded apart, so passages are encoded once, ahead of every query. A
+passage's score is the mean, over the query's tokens, of the best cosine with one of its tokens.
+The token vectors are those of a sentence encoder: it was trained through their mean, which is
+enough to make them comparable one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from .domain import ModelNotUsable, TimeLeft
+from .store import PassageStore, TokenVectors
+
+
+class TokenEncoder:
+    """Texts to token vectors of length 1, in ONNX Runtime.
+
+    The folder is a sentence encoder's: `model.onnx` with the output `last_hidden_state`,
+    `tokenizer.json`, and the prompts of `config_sentence_transformers.json`.
+    """
+
+    def __init__(
+        self, folder: Path, *, threads: int = 2, max_tokens: int = 256, max_query_tokens: int = 64
+    ) -> None:
+        for needed in ("model.onnx", "tokenizer.json"):
+            if not (folder / needed).is_file():
+                raise ModelNotUsable(
+                    f"{folder} has no {needed}. `make lab` and `workshop up` fetch the models"
+                )
+        self.name = folder.name
+        self.session = open_session(folder / "model.onnx", threads)
+        outputs = [output.name for output in self.session.get_outputs()]
+        if "last_hidden_state" not in outputs:
+            raise ModelNotUsable(f"{folder} gives {', '.join(outputs)}, not last_hidden_state")
+        self.dimension = int(
+            self.session.get_outputs()[outputs.index("last_hidden_state")].shape[-1]
+        )
+        prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+        limit = _read_json(folder / "sentence_bert_config.json").get("max_seq_length") or 512
+        self._prompts = {
+            "query": prompts.get("query") or "",
+            "passage": prompts.get("passage") or prompts.get("document") or "",
+        }
+        self._tokenizers = {
+            kind: open_tokenizer(folder, min(tokens, int(limit)))
+            for kind, tokens in (("query", max_query_tokens), ("passage", max_tokens))
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with anything that changes a stored vector."""
+        digest = hashlib.sha256()
+        for tokenizer in self._tokenizers.values():
+            digest.update(tokenizer.to_str().encode())
+        digest.update(json.dumps(self._prompts).encode())
+        probe = self.encode(["one passage to tell models apart"], "passage")
+        digest.update(np.round(next(iter(probe)), 2).tobytes())
+        return digest.hexdigest()[:16]
+
+    def tokenize(self, texts: Sequence[str], kind: str) -> list[Any]:
+        prompt = self._prompts[kind]
+        encodings: list[Any] = self._tokenizers[kind].encode_batch(
+            [prompt + text for text in texts]
+        )
+        return encodings
+
+    def encode(self, texts: Sequence[str], kind: str) -> list[NDArray[np.float32]]:
+        return self.run(self.tokenize(texts, kind), kind)
+
+    def run(self, encodings: Sequence[Any], kind: str) -> list[NDArray[np.float32]]:
+        """Vectors of one padded batch: a float32 [tokens kept, dimension] for each text."""
+        ids, mask = pad([encoding.ids for encoding in encodings])
+        (states,) = self.session.run(
+            ["last_hidden_state"], {"input_ids": ids, "attention_mask": mask}
+        )
+        skipped = len(self._prompts[kind])
+        vectors = []
+        for state, encoding in zip(states, encodings, strict=True):
+            kept = state[[at for at, keep in enumerate(_kept(encoding, skipped)) if keep]]
+            norms = np.linalg.norm(kept, axis=1, keepdims=True)
+            vectors.append(kept / np.maximum(norms, 1e-12))
+        return vectors
+
+
+def _kept(encoding: Any, skipped: int) -> Iterator[bool]:
+    """Whether each token counts: special tokens and the prefix do not."""
+    for special, (_, end) in zip(encoding.special_tokens_mask, encoding.offsets, strict=True):
+        yield not special and end > skipped
+
+
+class LateInteraction:
+    """Reranks with token vectors, and keeps those of passages it has seen."""
+
+    kind = "late-interaction"
+
+    def __init__(
+        self, encoder: TokenEncoder, store: PassageStore, *, batch_tokens: int = 1024
+    ) -> None:
+        self.encoder = encoder
+        self.store = store
+        self.batch_tokens = batch_tokens
+        self.model = f"late-interaction/{encoder.name}"
+
+    def put(self, texts: Sequence[str]) -> tuple[int, int]:
+        """Encode what is not known yet; (newly encoded, known before), counting each text once."""
+        wanted = dict.fromkeys(texts)
+        missing = self.store.missing(list(wanted))
+        self._encode(missing, TimeLeft(3600.0))
+        return len(missing), len(wanted) - len(missing)
+
+    def score(self, query: str, texts: Sequence[str], time_left: TimeLeft) -> list[float | None]:
+        """(1 + mean MaxSim) / 2 for each text; unknown ones are encoded while there is time."""
+        (question,) = self.encoder.encode([query], "query")
+        known = self.store.get(texts)
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            known |= self._encode(missing, time_left)
+        found = [text for text in dict.fromkeys(texts) if text in known]
+        scores = dict(zip(found, max_sim(question, [known[text] for text in found]), strict=True))
+        return [(1 + scores[text]) / 2 if text in scores else None for text in texts]
+
+    def _encode(self, texts: Sequence[str], time_left: TimeLeft) -> dict[str, TokenVectors]:
+        """Encode and keep `texts` in the order given, until they are done or time is short."""
+        encodings = self.encoder.tokenize(texts, "passage")
+        done: dict[str, TokenVectors] = {}
+        for rows in batches([len(encoding.ids) for encoding in encodings], self.batch_tokens):
+            tokens = max(len(encodings[row].ids) for row in rows) * len(rows)
+            if not time_left.allows(tokens):
+                break
+            started = time.perf_counter()
+            vectors = self.encoder.run([encodings[row] for row in rows], "passage")
+            time_left.spent(tokens, time.perf_counter() - started)
+            done |= {
+                texts[row]: TokenVectors.pack(vector)
+                for row, vector in zip(rows, vectors, strict=True)
+            }
+        self.store.put(done)
+        return done
+
+
+def max_sim(query: NDArray[np.float32], passages: Sequence[TokenVectors]) -> list[float]:
+    """Mean over the query's tokens of the best cosine among each passage's tokens.
+
+    `query` is float32 [tokens, dimension], rows of length 1. A passage without tokens gets -1,
+    the least that a cosine can be.
+    """
+    filled = [passage for passage in passages if len(passage.scales)]
+    if not filled or not len(query):
+        return [-1.0] * len(passages)
+    tokens = np.concatenate([passage.values for passage in filled]).astype(np.float32)
+    scales = np.concatenate([passage.scales for passage in filled]).astype(np.float32)
+    cosines = (query @ tokens.T) * scales
+    starts = np.cumsum([0] + [len(passage.scales) for passage in filled[:-1]])
+    best = np.maximum.reduceat(cosines, starts, axis=1).mean(axis=0)
+    scores = iter(np.clip(best, -1.0, 1.0).tolist())
+    return [next(scores) if len(passage.scales) else -1.0 for passage in passages]
+
+
+def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Row numbers in the order given, in batches of at most `batch_tokens` padded tokens."""
+    batch: list[int] = []
+    width = 0
+    for row, length in enumerate(lengths):
+        if batch and max(width, length) * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch, width = [], 0
+        batch.append(row)
+        width = max(width, length)
+    if batch:
+        yield batch
+
+
+def pad(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token numbers and mask, int64 [texts, longest]. What is masked may hold any number."""
+    width = max(map(len, ids))
+    padded = np.zeros((len(ids), width), np.int64)
+    mask = np.zeros((len(ids), width), np.int64)
+    for row, one in enumerate(ids):
+        padded[row, : len(one)] = one
+        mask[row, : len(one)] = 1
+    return padded, mask
+
+
+def open_session(path: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads that spin win microseconds here and take them from the service beside.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises bare Exceptions
+        raise ModelNotUsable(f"{path} could not be loaded: {error}") from error
+
+
+def open_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # so does tokenizers
+        raise ModelNotUsable(f"{folder}/tokenizer.json could not be read: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelNotUsable(f"{path} is not valid JSON: {error}") from error
+    return value if isinstance(value, dict) else {}
