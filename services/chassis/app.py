@@ -67,10 +67,9 @@ def create_service(
         try:
             yield
         finally:
-            starting = readiness.reason == "starting"
             readiness.set_missing("shutting down")
             stop.set()
-            if starting:  # a model still loading is not worth waiting for
+            if not readiness.was_ready:  # a model still loading is not worth waiting for
                 task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

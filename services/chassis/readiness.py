@@ -9,6 +9,7 @@ class Readiness:
     """Red until the resources are up; red again while draining or when a check names a fault."""
 
     def __init__(self) -> None:
+        self.was_ready = False
         self._reason: str | None = "starting"
         self._checks: list[Callable[[], str | None]] = []
 
@@ -27,6 +28,7 @@ class Readiness:
         return self.reason is None
 
     def set_ready(self) -> None:
+        self.was_ready = True
         self._reason = None
 
     def set_missing(self, reason: str) -> None:
