@@ -59,7 +59,8 @@ async def client(backends):
 
 
 async def test_lists_are_fused_and_keep_their_provenance(client):
-    answer = (await client.post("/v1/search", json={"query": "q", "language": "pt"})).json()
+    body = {"query": "q", "weights": {"dense": 1, "sparse": 1}}
+    answer = (await client.post("/v1/search", json=body)).json()
     assert [hit["id"] for hit in answer["hits"]] == ["b", "a", "c"]
     assert answer["hits"][0]["provenance"] == {
         "dense": {"rank": 2, "score": 0.5},
