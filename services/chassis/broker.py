@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -103,8 +104,8 @@ class _Driver(Protocol):
     ) -> None:
         """Return when the broker has it on disk."""
 
-    def subscriber(self, wanted: _Subscription) -> Any:
-        """A FastStream subscriber that acknowledges nothing by itself."""
+    def subscribers(self, wanted: _Subscription) -> list[Any]:
+        """FastStream subscribers that acknowledge nothing by themselves."""
 
     async def intact(self, wanted: _Subscription) -> bool:
         """False when the broker no longer knows the group (its data was lost)."""
@@ -124,7 +125,7 @@ class Broker:
         self._streams = streams
         self._driver = _driver(url, client, timeout)
         self._subscriptions: list[_Subscription] = []
-        self._running: dict[_Subscription, Any] = {}
+        self._running: dict[_Subscription, list[Any]] = {}
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -207,11 +208,12 @@ class Broker:
         if running is not None:
             if await self._driver.intact(wanted):
                 return
-            await running.stop()
-        subscriber = self._driver.subscriber(wanted)
-        subscriber(wanted.handler)
-        await subscriber.start()
-        self._running[wanted] = subscriber
+            for subscriber in self._running.pop(wanted):
+                await subscriber.stop()
+        self._running[wanted] = self._driver.subscribers(wanted)
+        for subscriber in self._running[wanted]:
+            subscriber(wanted.handler)
+            await subscriber.start()
 
 
 def _trace_headers() -> dict[str, str]:
@@ -287,12 +289,12 @@ class _Nats:
             timeout=self.timeout,
         )
 
-    def subscriber(self, wanted: _Subscription) -> Any:
+    def subscribers(self, wanted: _Subscription) -> list[Any]:
         from faststream import AckPolicy
         from faststream.nats import JStream, PullSub
         from nats.js.api import ConsumerConfig, DeliverPolicy
 
-        return self.broker.subscriber(
+        subscriber = self.broker.subscriber(
             wanted.stream.subjects,
             stream=JStream(wanted.stream.name, declare=False),
             durable=wanted.group,
@@ -308,6 +310,7 @@ class _Nats:
             decoder=_nats_delivery,
             persistent=False,
         )
+        return [subscriber]
 
     async def intact(self, wanted: _Subscription) -> bool:
         from nats.js.errors import NotFoundError
@@ -323,18 +326,44 @@ async def _nats_delivery(message: Any) -> Delivery:
     return Delivery(message, message.raw_message.metadata.num_delivered)
 
 
-async def _delivery(message: Any) -> Delivery:
-    return Delivery(message, 2 if getattr(message.raw_message, "redelivered", False) else 1)
+def _redis_delivery(shared: bool) -> Callable[[Any], Awaitable[Delivery]]:
+    async def decode(message: Any) -> Delivery:
+        return _RedisDelivery(message, shared)
+
+    return decode
+
+
+class _RedisDelivery(Delivery):
+    """Redis keeps a stream's entries until somebody deletes them: here, the only group."""
+
+    def __init__(self, message: Any, shared: bool) -> None:
+        super().__init__(message, 1)
+        self._shared = shared
+
+    async def ack(self) -> None:
+        await self._message.ack()
+        if not self._shared:
+            await self._message.delete()
+
+    async def drop(self) -> None:
+        await self.ack()
+
+
+async def _rabbit_delivery(message: Any) -> Delivery:
+    return Delivery(message, 2 if message.raw_message.redelivered else 1)
 
 
 class _Redis:
-    """Redis Streams with consumer groups. Durable only with `appendfsync always`."""
+    """Redis Streams with consumer groups. Durable only with `appendfsync always`.
+
+    A message that is not ended comes again after `ack_wait`, to whoever reads the group.
+    """
 
     def __init__(self, url: str, client: str) -> None:
         from faststream.redis import RedisBroker
 
-        self.client = client
-        self.broker = RedisBroker(url, graceful_timeout=10.0, logger=None, apply_types=False)
+        self.client = f"{client}-{os.getpid()}"
+        self.broker = RedisBroker(url, graceful_timeout=10.0, apply_types=False)
 
     @property
     def _redis(self) -> Any:
@@ -347,7 +376,7 @@ class _Redis:
             try:
                 await self._redis.xgroup_create(stream.name, group, id="0", mkstream=True)
             except ResponseError as error:
-                if "BUSYGROUP" not in str(error):
+                if "BUSYGROUP" not in str(error) and "already exists" not in str(error):
                     raise
 
     async def publish(
@@ -357,8 +386,27 @@ class _Redis:
             body, stream=stream.name, headers=headers, correlation_id=message_id
         )
 
-    def subscriber(self, wanted: _Subscription) -> Any:
-        raise NotImplementedError
+    def subscribers(self, wanted: _Subscription) -> list[Any]:
+        from faststream import AckPolicy
+        from faststream.redis import StreamSub
+
+        def one(workers: int, min_idle: int | None) -> Any:
+            return self.broker.subscriber(
+                stream=StreamSub(
+                    wanted.stream.name,
+                    group=wanted.group,
+                    consumer=self.client,
+                    max_records=workers,
+                    min_idle_time=min_idle,
+                ),
+                max_workers=workers,
+                ack_policy=AckPolicy.MANUAL,
+                decoder=_redis_delivery(len(wanted.stream.groups) > 1),
+                persistent=False,
+            )
+
+        # One reads what is new, the other takes over what was read and never ended.
+        return [one(wanted.workers, None), one(1, int(wanted.ack_wait * 1000))]
 
     async def intact(self, wanted: _Subscription) -> bool:
         groups = await self._redis.xinfo_groups(wanted.stream.name)
@@ -366,7 +414,66 @@ class _Redis:
 
 
 class _Rabbit:
-    """RabbitMQ: a durable topic exchange and a durable quorum queue a group."""
+    """RabbitMQ: a durable topic exchange a stream, a durable quorum queue a group.
+
+    Publisher confirms are on: `publish` returns when the queues have the message on disk.
+    """
 
     def __init__(self, url: str) -> None:
-        raise NotImplementedError
+        from faststream.rabbit import Channel, RabbitBroker
+
+        self._channel = Channel
+        self.broker = RabbitBroker(url, graceful_timeout=10.0, apply_types=False)
+
+    def _exchange(self, stream: Stream) -> Any:
+        from faststream.rabbit import ExchangeType, RabbitExchange
+
+        return RabbitExchange(stream.name, type=ExchangeType.TOPIC, durable=True)
+
+    def _queue(self, stream: Stream, group: str) -> Any:
+        from faststream.rabbit import QueueType, RabbitQueue
+
+        return RabbitQueue(
+            f"{stream.name}.{group}",
+            queue_type=QueueType.QUORUM,
+            durable=True,
+            routing_key=stream.subjects.replace(">", "#"),
+            # Full means the publisher is told, and keeps the message in its outbox.
+            arguments={"x-max-length-bytes": stream.max_bytes, "x-overflow": "reject-publish"},
+        )
+
+    async def declare(self, stream: Stream) -> None:
+        exchange = await self.broker.declare_exchange(self._exchange(stream))
+        for group in stream.groups:
+            wanted = self._queue(stream, group)
+            queue = await self.broker.declare_queue(wanted)
+            await queue.bind(exchange, routing_key=wanted.routing_key)
+
+    async def publish(
+        self, stream: Stream, subject: str, body: bytes, message_id: str, headers: dict[str, str]
+    ) -> None:
+        await self.broker.publish(
+            body,
+            exchange=self._exchange(stream),
+            routing_key=subject,
+            persist=True,
+            message_id=message_id,
+            headers=dict(headers),
+        )
+
+    def subscribers(self, wanted: _Subscription) -> list[Any]:
+        from faststream import AckPolicy
+
+        return [
+            self.broker.subscriber(
+                self._queue(wanted.stream, wanted.group),
+                self._exchange(wanted.stream),
+                channel=self._channel(prefetch_count=wanted.workers),
+                ack_policy=AckPolicy.MANUAL,
+                decoder=_rabbit_delivery,
+                persistent=False,
+            )
+        ]
+
+    async def intact(self, wanted: _Subscription) -> bool:
+        return True  # the client restores queues and consumers after a reconnection by itself

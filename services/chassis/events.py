@@ -111,7 +111,7 @@ class Outbox:
             }
             headers = context.headers()
             del headers["x-deadline-ms"]
-            row = (event["id"], type, orjson.dumps(headers), orjson.dumps(event))
+            row = (str(event["id"]), type, orjson.dumps(headers), orjson.dumps(event))
             with self._lock:
                 if len(self._waiting) >= self._max_pending:
                     raise OverflowError("too many events wait to be written")

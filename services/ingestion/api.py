@@ -281,8 +281,8 @@ async def _find_job(request: Request, job_id: str) -> Job:
         raise Problem(404, "not-found", "There is no job with this id, or it ended long ago.")
     return Job(
         id=row.id,
-        kind=row.kind,  # type: ignore[arg-type]
-        status=row.status,  # type: ignore[arg-type]
+        kind=row.kind,
+        status=row.status,
         document_id=row.document_id,
         progress=row.progress,
         passages=row.passages,
@@ -296,7 +296,7 @@ async def _find_job(request: Request, job_id: str) -> Job:
 def _document(row: DocumentRow, job: JobRow | None) -> Document:
     return Document(
         id=row.id,
-        status=job.status if job else "done",  # type: ignore[arg-type]
+        status=job.status if job else "done",
         job_id=row.job_id,
         error=job.error if job else None,
         title=row.title,

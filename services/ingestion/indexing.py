@@ -55,8 +55,10 @@ class Indexes:
         self._batch = settings.embed_batch
 
     async def aclose(self) -> None:
-        for batcher in (*self._vectors.values(), self._to_dense, self._to_sparse):
-            await batcher.aclose()
+        for vectors in self._vectors.values():
+            await vectors.aclose()
+        for index in (self._to_dense, self._to_sparse):
+            await index.aclose()
         for client in (self._embedding, self._dense, self._sparse, self._reranking):
             await client.aclose()
 

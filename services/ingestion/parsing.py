@@ -210,7 +210,7 @@ def _html(content: bytes) -> Parsed:
 
 
 def _html_blocks(node: Any) -> Iterator[Block]:
-    from bs4 import Comment, NavigableString
+    from bs4.element import Comment, NavigableString
 
     loose: list[str] = []
 
@@ -305,7 +305,7 @@ def _pdf(content: bytes) -> Parsed:
         if len(reader.pages) > MAX_PAGES:
             raise BadDocument(f"The PDF has more than {MAX_PAGES} pages. Send it in parts.")
         pages = [page.extract_text() or "" for page in reader.pages]
-        title = str((reader.metadata or {}).get("/Title") or "").strip()
+        title = str((reader.metadata and reader.metadata.title) or "").strip()
         outline = {_squeeze(name).lower(): level for name, level in _outline(reader.outline)}
     except BadDocument:
         raise
@@ -374,7 +374,7 @@ def _docx(content: bytes) -> Parsed:
     import docx
     from docx.opc.exceptions import OpcError
     from docx.table import Table
-    from lxml.etree import LxmlError
+    from lxml.etree import LxmlError  # type: ignore[import-untyped]
 
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, FastAPI
@@ -167,10 +167,12 @@ class Worker:
             else:
                 await self._index(work)
         except BadDocument as error:
-            return await self._give_up(work, str(error))
+            await self._give_up(work, str(error))
+            return None
         except CallFailed as error:
             if isinstance(error, Rejected) and error.status not in (408, 425, 429):
-                return await self._give_up(work, f"{error.service} refused it: {error.reason}")
+                await self._give_up(work, f"{error.service} refused it: {error.reason}")
+                return None
             blameless = isinstance(error, (Unavailable, DeadlineExceeded, Rejected))
             reason = f"Waiting for {error.service}: {error.reason}"
             await self._with_db(lambda: self.store.waiting(work, reason, blameless=blameless))
@@ -180,6 +182,7 @@ class Worker:
         return None
 
     async def _give_up(self, work: Work, reason: str) -> None:
+        """The job has ended, without its document."""
         get_logger().warning("job_failed", job=work.job_id, reason=reason)
         self._tell(work, "failed", error=reason)
         await self._with_db(lambda: self.store.failed(work, reason))
@@ -257,7 +260,7 @@ class Worker:
         known = {"job_id": work.job_id, "document_id": work.document_id, "status": status}
         self.outbox.append("job.progress", known | data)
 
-    async def _sure(self, type: str, work: Work, data: dict[str, object]) -> None:
+    async def _sure(self, type: str, work: Work, data: dict[str, Any]) -> None:
         """An event that is on disk before the job counts as done; its id makes repeats one."""
         kept = self.outbox.append(type, data, event_id=f"{work.job_id}.{type}")
         await asyncio.wrap_future(kept)

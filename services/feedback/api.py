@@ -1,0 +1,231 @@
+"""The HTTP face of feedback, and its consumer of the other services' events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, FastAPI, Header, Query, Request
+from prometheus_client import Counter
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from services.chassis import Problem, create_service, get_logger
+from services.chassis.broker import EVENTS, Broker, Delivery
+
+from . import domain
+from .schemas import (
+    MAX_EVENT_BYTES,
+    Event,
+    EventsRequest,
+    EventsResponse,
+    FeedbackRequest,
+    FeedbackResponse,
+    Report,
+    ReportName,
+)
+from .settings import Settings
+from .store import FEEDBACK_GIVEN, Given, Happened, KeyReused, Store, Unavailable
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def resources(app: FastAPI) -> AsyncIterator[None]:
+        store = await asyncio.to_thread(
+            lambda: Store(
+                settings.sqlalchemy_url,
+                max_waiting=settings.max_waiting,
+                max_database_bytes=settings.max_database_bytes,
+            )
+        )
+        app.state.store = store
+        consumed = Counter(
+            "feedback_events_consumed",
+            "Events from the broker by what became of them.",
+            ("result",),
+            registry=app.state.metrics.registry,
+        )
+        broker = None
+        if settings.consume:
+            broker = Broker(settings.broker_url, client="feedback", streams=(EVENTS,))
+            broker.subscribe(
+                EVENTS,
+                EVENTS.groups[0],
+                Consumer(store, consumed).handle,
+                workers=settings.consumers,
+            )
+            # Without a broker the service is ready all the same: HTTP needs none.
+            broker.start()
+        yield
+        if broker is not None:
+            await broker.stop()
+        await asyncio.to_thread(store.close)
+
+    return create_service(
+        settings,
+        title="feedback",
+        description="Stores what readers do and what services report; reports over both.",
+        router=_router(),
+        resources=resources,
+    )
+
+
+class Consumer:
+    """Stores the events of the broker; each is acknowledged after its commit."""
+
+    def __init__(self, store: Store, consumed: Counter) -> None:
+        self._store, self._consumed = store, consumed
+
+    async def handle(self, delivery: Delivery) -> None:
+        try:
+            event = Event.model_validate_json(delivery.body)
+            happened = _happened(event)
+        except (ValidationError, Problem) as error:
+            # It will never be understood. The log says which part, and nothing of its content.
+            fields = (
+                [".".join(map(str, e["loc"])) for e in error.errors()]
+                if isinstance(error, ValidationError)
+                else [str(error)]
+            )
+            get_logger().error("event_not_understood", fields=fields)
+            self._consumed.labels("refused").inc()
+            await delivery.drop()
+            return
+        try:
+            new = await self._store.append(happened)
+        except Unavailable as error:
+            get_logger().warning("event_waits", reason=str(error))
+            await delivery.retry(5.0)
+            return
+        self._consumed.labels("stored" if new else "duplicate").inc()
+        await delivery.ack()
+
+
+def _router() -> APIRouter:
+    router = APIRouter()
+
+    @router.post(
+        "/feedback",
+        status_code=201,
+        response_model=FeedbackResponse,
+        summary="Say what a reader did or thinks",
+    )
+    async def give(
+        body: FeedbackRequest,
+        request: Request,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                min_length=1,
+                max_length=200,
+                description="the same key and body are stored once, however often they are sent",
+            ),
+        ] = None,
+    ) -> Response:
+        """Answers 201 only once it is on disk; 503 means that nothing was stored."""
+        given = Given.of(body.model_dump(), idempotency_key)
+        new = await _stored(request, given)
+        return _json({"id": given.id, "duplicate": not new}, 201)
+
+    @router.post("/events", response_model=EventsResponse, summary="Store events without a broker")
+    async def events(body: EventsRequest, request: Request) -> Response:
+        items = [_happened(event) for event in body.events]
+        results = await asyncio.gather(
+            *(_stored(request, item) for item in items), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result  # those that were stored will be duplicates of the next try
+        stored = sum(bool(result) for result in results)
+        return _json({"stored": stored, "duplicates": len(results) - stored})
+
+    @router.get(
+        "/reports/{report}",
+        response_model=Report,
+        summary="Figures by day, by stage, by question, by intent",
+        responses={200: {"content": {"text/csv": {}}}},
+    )
+    async def reports(
+        report: ReportName,
+        request: Request,
+        days: Annotated[int, Query(ge=1, le=366, description="days back, today included")] = 30,
+        format: Annotated[Literal["json", "csv"], Query(description="form of the answer")] = "json",
+    ) -> Response:
+        made = await asyncio.to_thread(make_report, request.app.state.store, report, days)
+        if format == "csv":
+            return Response(
+                domain.to_csv(made["rows"]),
+                media_type="text/csv; charset=utf-8",
+                headers={"content-disposition": f'attachment; filename="{report}.csv"'},
+            )
+        return _json(made)
+
+    return router
+
+
+def make_report(store: Store, report: ReportName, days: int) -> dict[str, Any]:
+    """The report over the last `days` days, today (UTC) included. Blocks."""
+    first = datetime.now(UTC).date() - timedelta(days=days - 1)
+    since = first.isoformat()
+    summary: dict[str, float | int | None] = {}
+    if report == "by-day":
+        rows = domain.by_day(store.answers(since), store.votes(since))
+        summary = {"answers": sum(row["answers"] for row in rows)}
+    elif report == "by-stage":
+        rows = domain.by_stage(store.timings(since))
+    elif report == "worst-questions":
+        rows = domain.worst_questions(store.answers(since), store.votes(since))
+    else:
+        before = (first - timedelta(days=days)).isoformat()
+        rows, divergence = domain.intent_drift(store.answers(since), store.answers(before, since))
+        summary = {"divergence": divergence}
+    return {"report": report, "days": days, "since": since, "summary": summary, "rows": rows}
+
+
+def _happened(event: Event) -> Happened:
+    try:
+        raw = orjson.dumps(event.data)
+    except orjson.JSONEncodeError as error:
+        raise Problem(422, "invalid-field", f"events: data cannot be kept: {error}.") from None
+    if len(raw) > MAX_EVENT_BYTES:
+        raise Problem(422, "invalid-field", f"events: data is larger than {MAX_EVENT_BYTES} bytes.")
+    # PostgreSQL has no place for U+0000; the replacement character shows that one was there.
+    data = orjson.loads(raw.replace(b"\\u0000", b"\\ufffd"))
+    given = None
+    if event.type == FEEDBACK_GIVEN:
+        # From the gateway's outbox, when this service could not be reached.
+        key = event.data.get("idempotency_key")
+        body = {k: v for k, v in event.data.items() if k != "idempotency_key"}
+        try:
+            known = FeedbackRequest.model_validate(body).model_dump()
+        except ValidationError as error:
+            raise Problem(422, "invalid-field", "events: data is no feedback.") from error
+        given = Given.of(known, key if isinstance(key, str) else f"event:{event.id}")
+    return Happened(event.id, event.type, event.time, event.source, event.request_id, data, given)
+
+
+async def _stored(request: Request, item: Given | Happened) -> bool:
+    store: Store = request.app.state.store
+    try:
+        return await store.append(item)
+    except Unavailable as error:
+        raise Problem(
+            503,
+            "not-stored",
+            f"Nothing was stored: {error}. Send it again later, with the same Idempotency-Key.",
+            headers={"retry-after": "5"},
+        ) from error
+    except KeyReused:
+        raise Problem(
+            422,
+            "idempotency-key-reused",
+            "Idempotency-Key: this key was used for another feedback. Use a new key.",
+        ) from None
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
