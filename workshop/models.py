@@ -14,10 +14,12 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +191,16 @@ def ensure_all(
         _check_space(absent)
         with contextlib.ExitStack() as stack:
             bars = progress or stack.enter_context(_progress_bars())
-            talk = say or bars.console.print
+            run = _Run(bars, say or bars.console.print, threading.Event())
             # Two at a time: each already downloads its packages in parallel.
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                jobs = [pool.submit(_fetch_model, model, bars, talk) for model in absent]
+            pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
+            jobs = [pool.submit(_fetch_model, model, run) for model in absent]
+            try:
+                wait(jobs)
+            except KeyboardInterrupt:
+                run.stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
             for job in jobs:
                 job.result()
     return [models_folder() / model.name for model in wanted]
@@ -234,7 +242,22 @@ def choose_llm(
 
 
 # -- fetching -------------------------------------------------------------------------------------
-def _fetch_model(model: Model, progress: Progress, say: Say) -> None:
+@dataclass(frozen=True)
+class _Run:
+    """What the downloads of one call share."""
+
+    progress: Progress
+    say: Say
+    stop: threading.Event
+
+    def advance(self, task: TaskID, count: int) -> None:
+        if self.stop.is_set():
+            raise SourceError("The download was stopped.")
+        self.progress.advance(task, count)
+
+
+def _fetch_model(model: Model, run: _Run) -> None:
+    progress = run.progress
     with _lock(model.name):
         if is_present(model.name):  # Another process fetched it while this one waited.
             return
@@ -242,7 +265,7 @@ def _fetch_model(model: Model, progress: Progress, say: Say) -> None:
         work.mkdir(parents=True, exist_ok=True)
         task = progress.add_task(model.name, total=sum(file.size for file in model.downloads))
         try:
-            _fetch_downloads(model, work, progress, task, say)
+            _fetch_downloads(model, work, run, task)
             if model.conversion:
                 progress.update(task, description=f"{model.name}: converting")
                 _convert(model, work)
@@ -255,27 +278,31 @@ def _fetch_model(model: Model, progress: Progress, say: Say) -> None:
             ) from error
 
 
-def _fetch_downloads(model: Model, work: Path, progress: Progress, task: TaskID, say: Say) -> None:
+def _fetch_downloads(model: Model, work: Path, run: _Run, task: TaskID) -> None:
     """Try the sources in order until one gives files with the right hashes."""
     names = [file.path for file in model.downloads]
     reasons: list[str] = []
     for source in model.sources:
-        progress.update(task, completed=0)
+        run.progress.update(task, completed=0)
         try:
-            where = fetch(source, model.name, names, work, lambda n: progress.advance(task, n))
+            where = fetch(source, model.name, names, work, partial(run.advance, task))
         except SourceError as error:
+            if run.stop.is_set():
+                raise ModelError(
+                    "The download was stopped.", "The next one goes on here."
+                ) from error
             reasons.append(str(error))
             if source["kind"] != "local" or os.environ.get(LOCAL_ENV):
-                say(f"{model.name}: {error} Trying the next source.")
+                run.say(f"{model.name}: {error} Trying the next source.")
             continue
         problems = [p for file in model.downloads if (p := _problem(work, file, where))]
         if not problems:
-            progress.update(task, completed=sum(file.size for file in model.downloads))
+            run.progress.update(task, completed=sum(file.size for file in model.downloads))
             return
         for name in names:
             (work / name).unlink(missing_ok=True)
         reasons += problems
-        say(f"{model.name}: {problems[0]} It was deleted.")
+        run.say(f"{model.name}: {problems[0]} It was deleted.")
     raise ModelError(
         f"{model.name} could not be fetched. " + " ".join(reasons),
         f"Check the network, or put its files into a folder {model.name} and set {LOCAL_ENV} to "

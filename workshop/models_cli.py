@@ -20,21 +20,22 @@ _Names = Annotated[
 
 @app.command("list")
 def list_models() -> None:
-    """Every model: its task, size, licence, and whether it is here."""
+    """Every model: task, size, licence, whether it is here and whether this machine needs it."""
     try:
         catalogue = models.catalogue()
         needed = models.needed()
-        table = Table("name", "task", "languages", "licence", "size", "state", box=None)
+        table = Table(box=None, pad_edge=False)
+        for title in ("name", "task", "languages", "licence", "size", "here", "needed"):
+            table.add_column(title, no_wrap=True, justify="right" if title == "size" else "left")
         for model in catalogue.values():
-            here = "here" if models.is_present(model.name) else "-"
-            used = ", used by default" if model.name in needed else ""
             table.add_row(
                 model.name,
                 model.task,
                 ", ".join(model.languages),
                 model.licence,
                 f"{model.size / 1e6:,.0f} MB",
-                here + used,
+                "yes" if models.is_present(model.name) else "no",
+                "yes" if model.name in needed else "no",
             )
     except WorkshopError as error:
         _fail(error)
