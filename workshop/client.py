@@ -148,8 +148,9 @@ async def ingest(
 ) -> IngestReport:
     """Send every document and wait for its job. A bad file fails alone, with its reason.
 
-    `progress` gets the share done (0..1) and the name of the last finished document. Safe to
-    repeat: ingestion answers `unchanged` for content that it has already.
+    `progress` gets the share done (0..1) and the name of the last finished document, or of one
+    that waits and what it waits for. Safe to repeat: ingestion answers `unchanged` for content
+    that it has already.
     """
     report = IngestReport()
     places = asyncio.Semaphore(_AT_ONCE)
@@ -160,7 +161,11 @@ async def ingest(
             async with places:
                 name = document.id or document.path.name
                 try:
-                    job = await _ingest_one(session, document)
+                    job = await _ingest_one(
+                        session,
+                        document,
+                        lambda why: progress(report.documents / len(documents), f"{name}: {why}"),
+                    )
                 except WorkshopError as error:
                     report.failed.append((name, error.what))
                 else:
@@ -173,7 +178,10 @@ async def ingest(
     return report
 
 
-async def _ingest_one(session: aiohttp.ClientSession, document: Document) -> dict[str, Any]:
+async def _ingest_one(
+    session: aiohttp.ClientSession, document: Document, waits_for: Callable[[str], None]
+) -> dict[str, Any]:
+    """The finished job. Raises `WorkshopError` with the reason if the document cannot be had."""
     path = document.path
     form = aiohttp.FormData()
     media_type = MEDIA_TYPES[path.suffix.lower()]
@@ -184,16 +192,17 @@ async def _ingest_one(session: aiohttp.ClientSession, document: Document) -> dic
     for tag in document.tags:
         form.add_field("tags", tag)
     accepted = await _call(session, "POST", "/v1/documents", data=form)
-    if accepted.get("unchanged"):
-        return accepted
+    # `unchanged` may also mean that a job for this very content waits: see that one through.
     end = asyncio.get_running_loop().time() + _JOB_TIMEOUT
     pause = 0.1
     while asyncio.get_running_loop().time() < end:
         job = await _call(session, "GET", f"/v1/jobs/{accepted['job_id']}")
         if job["status"] == "done":
-            return job
+            return {**job, "unchanged": accepted["unchanged"]}
         if job["status"] == "failed":
             raise WorkshopError(str(job.get("error") or "failed without a reason"))
+        if job.get("error"):
+            waits_for(str(job["error"]))
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 1.0)
     raise WorkshopError(f"not indexed within {_JOB_TIMEOUT:.0f} s")

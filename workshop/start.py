@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer import Exit
 
 from . import client, first_run, paths, show, system
+from .client import IngestReport
 from .errors import WorkshopError
 from .system import Status, System
 
@@ -66,27 +69,39 @@ def _wait(here: System, started: float) -> list[Status]:
         )
 
 
-def _bar() -> Progress:
-    return Progress(
+def _ingest(
+    title: str, work: Callable[[Callable[[float, str], None]], Coroutine[Any, Any, IngestReport]]
+) -> IngestReport:
+    """Run `work` with a progress bar; without a terminal, with a line each tenth."""
+    if not show.console.is_terminal:
+        tenths: set[int] = set()
+
+        def line(done: float, _: str) -> None:
+            if int(done * 10) not in tenths:
+                tenths.add(int(done * 10))
+                show.console.print(f"{title}: {done:.0%}")
+
+        return asyncio.run(work(line))
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[document]}"),
-        console=show.console,
     )
+    with Progress(*columns, console=show.console) as bar:
+        task = bar.add_task(title, total=1.0, document="")
+        return asyncio.run(
+            work(lambda done, name: bar.update(task, completed=done, document=escape(name)))
+        )
 
 
 def _index(here: System, handbook: Sequence[client.Document]) -> None:
-    with _bar() as bar:
-        task = bar.add_task("indexing the handbook", total=1.0, document="")
-        report = asyncio.run(
-            first_run.index_handbook(
-                here.url("ingestion"),
-                handbook,
-                lambda done, name: bar.update(task, completed=done, document=name),
-            )
-        )
+    url = here.url("ingestion")
+    report = _ingest(
+        "indexing the handbook",
+        lambda progress: first_run.index_handbook(url, handbook, progress),
+    )
     for name, reason in report.failed[:5]:
         show.errors.print(f"{name}: {reason}", style="yellow", markup=False)
     if report.failed:
@@ -118,15 +133,8 @@ def ingest(given: Sequence[Path], *, tags: tuple[str, ...], language: str | None
     documents = [
         client.Document(d.path, language=language, tags=tags) for d in client.find_documents(given)
     ]
-    with _bar() as bar:
-        task = bar.add_task("ingesting", total=1.0, document="")
-        report = asyncio.run(
-            client.ingest(
-                here.url("ingestion"),
-                documents,
-                lambda done, name: bar.update(task, completed=done, document=name),
-            )
-        )
+    url = here.url("ingestion")
+    report = _ingest("ingesting", lambda progress: client.ingest(url, documents, progress))
     new = report.documents - report.unchanged - len(report.failed)
     show.console.print(
         f"{new} indexed ({report.passages} passages), {report.unchanged} unchanged, "
