@@ -128,8 +128,8 @@ def get(name: str) -> Model:
 
 
 def models_folder() -> Path:
-    """The folder of all models; ``WORKSHOP_HOME`` moves it."""
-    return paths.home() / "models"
+    """The folder of all models; ``WORKSHOP_HOME`` or ``WORKSHOP_MODELS_DIR`` moves it."""
+    return paths.models_dir()
 
 
 def is_present(name: str) -> bool:
