@@ -269,7 +269,7 @@ def _router() -> APIRouter:
         state = request.app.state
         store: VectorStore = state.store
         space = store.spaces.get(body.using)
-        if space is None:
+        if space is None or not len(store):
             return _json({"hits": [], "model": None, "using": body.using})
         if body.model is not None and body.model != space.model:
             _raise_problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ T = TypeVar("T")
 # The engine keeps Python's lock during a call: small batches let searches in between.
 _BATCH = 64
 _CONFIG = "edge_config.json"
+# Passages that a start after a crash may have to read again from the log: a second or so.
+_LONGEST_LOG = 5000
 
 
 class EdgeStore(VectorStore):
@@ -67,9 +70,9 @@ class EdgeStore(VectorStore):
         self._open_lock = threading.Lock()
         self._shard: qdrant.EdgeShard | None = None
         self._count = 0
-        if not (
-            self._data / _CONFIG
-        ).exists():  # never used, or a creation or clearing that was cut off
+        self._logged = 0  # passages since the engine's last flush
+        if not (self._data / _CONFIG).exists():
+            # Never used, or a creation or a clearing was cut off.
             shutil.rmtree(self._data, ignore_errors=True)
             return
         self.spaces = {space.role: space for space in _stored_spaces(self._data)}
@@ -99,6 +102,7 @@ class EdgeStore(VectorStore):
                     space.name, space.dimensions, qdrant.Distance.Cosine
                 )
             )
+            self._flush_all()
             return
         self._data.mkdir()
         params = qdrant.EdgeVectorParams(space.dimensions, qdrant.Distance.Cosine)
@@ -111,6 +115,7 @@ class EdgeStore(VectorStore):
             self._do(
                 qdrant.UpdateOperation.create_field_index(payload, qdrant.PayloadSchemaType.Keyword)
             )
+        self._flush_all()
 
     def _upsert(self, entries: Sequence[Entry]) -> None:
         for start in range(0, len(entries), _BATCH):
@@ -126,6 +131,7 @@ class EdgeStore(VectorStore):
                 for entry in entries[start : start + _BATCH]
             ]
             self._do(qdrant.UpdateOperation.upsert_points(points))
+        self._logged += len(entries)
         self._recount()
 
     def _delete(self, documents: list[str], ids: list[str]) -> int:
@@ -174,11 +180,29 @@ class EdgeStore(VectorStore):
         if self._shard is None or not self._count:
             return 0
         request = qdrant.FacetRequest("document", limit=self._count, exact=True)
-        return len(self._shard.facet(request).hits)
+        # A document whose passages are all deleted stays listed with none.
+        return sum(hit.count > 0 for hit in self._shard.facet(request).hits)
 
     def flush(self) -> None:
-        if self._shard is not None:
-            self._guard(self._shard.flush)
+        """Bring the write-ahead log to the disk (fsync, which leaves Python's lock).
+
+        The engine's own flush, which also writes the segments and shortens the log, holds the
+        lock for tens of milliseconds, so it runs once every `_LONGEST_LOG` passages.
+        """
+        if self._shard is None:
+            return
+        if self._logged >= _LONGEST_LOG:
+            self._flush_all()
+            return
+        folder = self._data / "wal"
+        for path in (*folder.iterdir(), folder):
+            _fsync(path)
+
+    def _flush_all(self) -> None:
+        shard = self._shard
+        assert shard is not None
+        self._guard(shard.flush)
+        self._logged = 0
 
     def close(self) -> None:
         self._close_shard()
@@ -205,6 +229,16 @@ class EdgeStore(VectorStore):
             if is_full(error):
                 raise StoreFull(f"no room on the disk of {self._path}") from error
             raise
+
+
+def _fsync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows has no handle to sync for a folder
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def build_graph(folder: str, exact_below: int) -> None:

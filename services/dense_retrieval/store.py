@@ -168,10 +168,12 @@ class VectorStore(ABC):
     def put(self, models: Mapping[str, str], entries: Sequence[Entry]) -> int:
         """Store passages, each in place of the one with its id; returns how many.
 
-        `models` names the model that made each role's vectors. Raises ModelMismatch,
-        WrongDimension or StoreFull; then nothing is acknowledged.
+        `models` names the model that made each role's vectors; an empty store takes any. Raises
+        ModelMismatch, WrongDimension or StoreFull; then nothing is acknowledged.
         """
         latest = {str(entry.passage["id"]): entry for entry in entries}
+        if self.spaces and not len(self):
+            self.clear()  # nothing is left that another model could be compared with
         for space in self._new_spaces(models, entries):
             self._check_room()
             self._add_space(space)
