@@ -1,0 +1,1 @@
+"""post_processing: checks a generated answer against its sources before anybody sees it."""

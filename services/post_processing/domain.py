@@ -1,0 +1,307 @@
+"""All checks of one answer, in order. No web framework, no model: text in, text and reasons out.
+
+result = postprocess(question, answer, sources, language="pt")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from . import personal_data, refusal, safety
+from .grounding import Evidence, Source, Support
+from .text import (
+    Segment,
+    citations,
+    join,
+    language_of,
+    segments,
+    without_citations,
+)
+
+Mode = Literal["generated", "extractive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Thresholds from 0 to 1, chosen on the handbook's train and validation questions with
+    `python -m services.post_processing.evaluate`."""
+
+    support_threshold: float = 0.55
+    cross_threshold: float = 0.35
+    coverage_threshold: float = 0.4
+    mask_personal_data: bool = True
+    mask_profanity: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    check: str
+    action: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Result:
+    answer: str
+    citations: list[dict[str, Any]]
+    groundedness: float
+    refused: bool
+    decisions: list[Decision]
+
+
+@dataclass(slots=True)
+class _Checked:
+    """A part of the answer with the sources that it ends up citing."""
+
+    segment: Segment
+    cited: list[int] = field(default_factory=list)
+    weight: float = 0.0
+    supported: bool = False
+
+
+def postprocess(
+    question: str,
+    answer: str,
+    sources: Sequence[Source],
+    *,
+    language: str,
+    mode: Mode = "generated",
+    policy: Policy | None = None,
+) -> Result:
+    """Check an answer against the sources it was made from. Never raises on odd text."""
+    return _Run(question, sources, language, mode, policy or Policy()).run(answer)
+
+
+def warm_up() -> None:
+    """Load what the checks need (word lists, metadata), so that the first answer is as fast as
+    the others."""
+    source = Source(1, "id", "id", "Breakers", "", "pt", "Um breaker abre após 5 falhas.")
+    text = "A breaker opens after 5 failures, see <b>a@b.com</b> or (11) 91234-5678 [1]."
+    postprocess("When does it open?", text, [source], language="en", policy=Policy(0, 0, 0))
+
+
+class _Run:
+    def __init__(
+        self,
+        question: str,
+        sources: Sequence[Source],
+        language: str,
+        mode: Mode,
+        policy: Policy,
+    ) -> None:
+        self.language = language_of(language)
+        self.policy = policy
+        self.mode = mode
+        self.sources = {source.number: source for source in sources}
+        self.evidence = Evidence(question, sources, language)
+        self.source_text = "\n".join(
+            f"{source.title}\n{source.heading}\n{source.text}" for source in sources
+        )
+        self.decisions: list[Decision] = []
+
+    def decide(self, check: str, action: str, detail: str) -> None:
+        self.decisions.append(Decision(check, action, detail))
+
+    def run(self, answer: str) -> Result:
+        parts = segments(safety.without_label(answer.strip()))
+        parts = self._without_leaks(parts)
+        parts = self._without_unknowns(parts)
+        if not parts:
+            return self._refuse()
+        checked = [self._check(part) for part in parts]
+        self._settle_short_ones(checked)
+        groundedness = self._groundedness(checked)
+        kept = [item for item in checked if item.supported]
+        if not kept:
+            self.decide("groundedness", "refused", "no sentence is supported by a source")
+            return self._refuse(groundedness)
+        cited = list(dict.fromkeys(number for item in kept for number in item.cited))
+        if not self._answers_the_question(cited):
+            return self._refuse(groundedness)
+        text = join([_with_citations(item) for item in kept])
+        text = self._sanitise(_tidy(text))
+        if not without_citations(text).strip(" .\n"):
+            self.decide("formatting", "refused", "nothing was left to say")
+            return self._refuse(groundedness)
+        return Result(
+            text,
+            [
+                self._citation(number)
+                for number in sorted(citations(text))
+                if number in self.sources
+            ],
+            round(groundedness, 3),
+            False,
+            self.decisions,
+        )
+
+    # -- what is no answer ----------------------------------------------------------------
+
+    def _without_leaks(self, parts: list[Segment]) -> list[Segment]:
+        kept = [part for part in parts if not safety.leaks_prompt(part.text, self.source_text)]
+        if len(kept) < len(parts):
+            self.decide(
+                "prompt_leak", "removed", f"{len(parts) - len(kept)} parts showed the prompt's text"
+            )
+        else:
+            self.decide("prompt_leak", "passed", "none of the prompt's text")
+        return kept
+
+    def _without_unknowns(self, parts: list[Segment]) -> list[Segment]:
+        kept = [part for part in parts if not refusal.says_unknown(part.text)]
+        if len(kept) == len(parts):
+            if not parts:
+                self.decide("refusal", "refused", "there is no answer to check")
+            return kept
+        if kept and self.mode == "generated" and refusal.says_unknown(parts[0].text):
+            # What follows "I do not know" is a guess or an apology.
+            kept = []
+        if kept:
+            self.decide("refusal", "removed", "the model said of a part that it does not know")
+        else:
+            self.decide("refusal", "refused", "the model says that it does not know")
+        return kept
+
+    # -- citations and support ------------------------------------------------------------
+
+    def _check(self, segment: Segment) -> _Checked:
+        claim = without_citations(segment.text)
+        item = _Checked(segment, weight=self.evidence.sentence_weight(claim))
+        shown = _shorten(claim)
+        given = citations(segment.text)
+        invalid = [number for number in given if number not in self.sources]
+        if invalid:
+            self.decide("citation", "removed", f"[{invalid[0]}] is no source that was given")
+        if not self.evidence.says_something(claim):
+            return item  # "Yes." stands or falls with its neighbour
+        supports = {number: self.evidence.support(claim, number) for number in self.sources}
+        good = {number: one.score for number, one in supports.items() if self._enough(one)}
+        if not good:
+            missing = min((one.missing for one in supports.values()), default=0)
+            reason = "has a figure that no source has" if missing else "no source supports it"
+            self.decide("groundedness", "removed", f"“{shown}”: {reason}")
+            return item
+        item.supported = True
+        best = max(good, key=lambda number: (good[number], -number))
+        item.cited = [number for number in given if number in good]
+        dropped = [number for number in given if number in self.sources and number not in good]
+        if dropped:
+            self.decide("citation", "removed", f"[{dropped[0]}] does not support “{shown}”")
+        if not item.cited:
+            item.cited = [best]
+            action = "replaced" if given else "added"
+            self.decide("citation", action, f"[{best}] is the best source of “{shown}”")
+        elif not dropped and not invalid:
+            self.decide("citation", "passed", f"[{item.cited[0]}] supports “{shown}”")
+        return item
+
+    def _enough(self, support: Support) -> bool:
+        policy = self.policy
+        least = policy.cross_threshold if support.cross_language else policy.support_threshold
+        return support.missing == 0 and support.score >= least
+
+    def _settle_short_ones(self, checked: list[_Checked]) -> None:
+        """Parts without a claim of their own ("Yes.", "In short:") go with the next part, or
+        with the one before when they are last."""
+        for index in range(len(checked) - 1, -1, -1):
+            item = checked[index]
+            if item.supported or self.evidence.says_something(without_citations(item.segment.text)):
+                continue
+            neighbours = checked[index + 1 : index + 2] or checked[max(0, index - 1) : index]
+            item.supported = any(one.supported for one in neighbours)
+            item.weight = 0.0
+
+    def _groundedness(self, checked: list[_Checked]) -> float:
+        """Share of the answer, by weight of its sentences, that a source supports."""
+        total = sum(item.weight for item in checked)
+        share = sum(item.weight for item in checked if item.supported) / total if total else 0.0
+        self.decide("groundedness", "measured", f"{share:.2f} of the answer is supported")
+        return share
+
+    def _answers_the_question(self, cited: list[int]) -> bool:
+        """Whether the cited sources are about the question at all."""
+        coverage = self.evidence.coverage(cited)
+        if coverage >= self.policy.coverage_threshold:
+            self.decide("relevance", "passed", f"the sources hold {coverage:.2f} of the question")
+            return True
+        self.decide(
+            "relevance", "refused", f"the sources hold only {coverage:.2f} of the question's words"
+        )
+        return False
+
+    # -- safety ---------------------------------------------------------------------------
+
+    def _sanitise(self, text: str) -> str:
+        if self.policy.mask_personal_data:
+            text, kinds = personal_data.mask(text, self.source_text)
+            if kinds:
+                self.decide("personal_data", "masked", ", ".join(kinds))
+            else:
+                self.decide("personal_data", "passed", "none to mask")
+        if self.policy.mask_profanity:
+            text, count = safety.mask_profanity(text, self.source_text)
+            if count:
+                self.decide("profanity", "masked", f"{count} words that no source has")
+            else:
+                self.decide("profanity", "passed", "none found")
+        text, removed = safety.safe_markdown(text, self.source_text)
+        if removed:
+            self.decide("markdown", "removed", ", ".join(removed))
+        else:
+            self.decide("markdown", "passed", "nothing active")
+        return text
+
+    def _citation(self, number: int) -> dict[str, Any]:
+        source = self.sources[number]
+        text = source.text
+        if self.policy.mask_personal_data:
+            text, kinds = personal_data.mask(text, text)
+            if kinds:
+                self.decide("personal_data", "masked", f"in source [{number}]: {', '.join(kinds)}")
+        return {
+            "number": number,
+            "id": source.id,
+            "document": source.document,
+            "title": source.title,
+            "heading": source.heading,
+            "text": text,
+        }
+
+    def _refuse(self, groundedness: float = 0.0) -> Result:
+        return Result(refusal.text(self.language), [], round(groundedness, 3), True, self.decisions)
+
+
+_CLOSING = re.compile(r"([.!?…:;]+)?\s*$")
+
+
+def _with_citations(item: _Checked) -> Segment:
+    """The part with its citations before its full stop: `… at once [1][2].`"""
+    part = item.segment
+    if not item.cited:
+        return Segment(without_citations(part.text).strip(), part.mark, part.new_line, part.code)
+    marks = "".join(f"[{number}]" for number in sorted(item.cited))
+    if part.code:
+        return Segment(f"{part.text}\n{marks}", part.mark, part.new_line, True)
+    body = re.sub(r"\s+([.!?…])", r"\1", without_citations(part.text)).strip()
+    closing = _CLOSING.search(body)
+    end = closing[1] if closing and closing[1] else ""
+    end = end[:1] if end else "."
+    stem = body[: closing.start()] if closing else body
+    return Segment(f"{stem.rstrip()} {marks}{end}", part.mark, part.new_line)
+
+
+def _tidy(text: str) -> str:
+    """One space between words and at most one empty line, outside code blocks."""
+    if "```" in text or "~~~" in text:
+        return text.strip()
+    lines = [re.sub(r"[ \t]{2,}", " ", line.rstrip()) for line in text.split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def _shorten(text: str, length: int = 60) -> str:
+    """The start of a sentence, for a decision's detail, without personal data."""
+    text, _ = personal_data.mask(" ".join(text.split()))
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -1,0 +1,190 @@
+"""How far a sentence is supported by a source: lexical, with no model.
+
+The support of a sentence by a source is the weighted share of its content words that stand in
+the source's best pair of adjacent sentences (or, for half, elsewhere in the source), by stem.
+Words weigh as in inverse document frequency, over the sentences of all sources: a word that only
+one sentence has says more about where a claim comes from. Words of the question weigh little,
+because repeating it proves nothing. Every figure of the sentence must stand in the source.
+
+Source and answer in different languages: stems cannot agree, so a word counts as found if a
+small glossary pairs it with a word of the source, or if the two begin alike, as the cognates of
+a technical vocabulary do (precision/precisão). Figures must agree as always. Fewer true
+sentences reach the same score that way; the threshold for this case is lower.
+
+What words cannot show is a claim turned into its opposite. A negation that only one side has
+lowers the support, and that is all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .text import fold, glossary, language_of, numbers, sentences, terms
+
+_QUESTION_WEIGHT = 0.35
+_ELSEWHERE = 0.5
+_NEGATION_FACTOR = 0.75
+_NEGATIONS = {
+    "en": {"not", "no", "never", "cannot", "without", "neither", "nor", "none", "t"},
+    "pt": {"nao", "nunca", "jamais", "sem", "nem", "nenhum", "nenhuma"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One numbered source, as it stood in the prompt."""
+
+    number: int
+    id: str
+    document: str
+    title: str
+    heading: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """`score` from 0 to 1; `missing` are figures of the sentence that the source lacks."""
+
+    score: float
+    missing: int = 0
+    cross_language: bool = False
+
+
+class _Indexed:
+    """A source cut into windows of two adjacent sentences, each as a set of stems."""
+
+    def __init__(self, source: Source) -> None:
+        self.language = language_of(source.language)
+        parts = [part for line in source.text.split("\n") for part in sentences(line)]
+        self.sentences = [frozenset(terms(part, self.language)) for part in parts]
+        self.negated = [_negated(part, self.language) for part in parts]
+        head = f"{source.title} {source.heading}"
+        self.head = frozenset(terms(head, self.language))
+        self.all = self.head.union(*self.sentences)
+        self.numbers = frozenset().union(*numbers(f"{head} {source.text}", self.language))
+
+
+class Evidence:
+    """The sources of one answer, prepared for many sentences."""
+
+    def __init__(self, question: str, sources: Sequence[Source], language: str) -> None:
+        self.language = language_of(language)
+        self.sources = {source.number: _Indexed(source) for source in sources}
+        self.question = frozenset(terms(question, self.language))
+        self._question_numbers = numbers(question, self.language)
+        every = [part for source in self.sources.values() for part in source.sentences]
+        self._frequency = Counter(term for part in every for term in part)
+        self._sentences = len(every)
+
+    def weight(self, term: str) -> float:
+        """Inverse document frequency of a stem over the sources' sentences, from about 0.7 up."""
+        return math.log(1 + (self._sentences + 1) / (self._frequency[term] + 1))
+
+    def sentence_weight(self, sentence: str) -> float:
+        """How much a sentence says: the sum of its words' weights; at least 1."""
+        found = set(terms(sentence, self.language))
+        return max(1.0, sum(self.weight(term) for term in found))
+
+    def says_something(self, sentence: str) -> bool:
+        return bool(terms(sentence, self.language) or numbers(sentence, self.language))
+
+    def support(self, sentence: str, number: int) -> Support:
+        """Support of a sentence (in the answer's language) by source `number`."""
+        source = self.sources[number]
+        cross = source.language != self.language
+        figures = numbers(sentence, self.language)
+        missing = sum(1 for values in figures if not values & source.numbers)
+        wanted = self._weights(sentence, source, cross)
+        total = sum(wanted.values())
+        if total == 0:
+            return Support(0.0 if missing or not figures else 1.0, missing, cross)
+        found = {term: self._found_as(term, source, cross) for term in wanted}
+        best, negated = 0.0, False
+        for start in range(max(1, len(source.sentences) - 1)):
+            window = source.head.union(*source.sentences[start : start + 2])
+            score = sum(
+                weight * (1.0 if found[term] & window else _ELSEWHERE if found[term] else 0.0)
+                for term, weight in wanted.items()
+            )
+            if score > best:
+                best, negated = score, any(source.negated[start : start + 2])
+        score = best / total
+        if _negated(sentence, self.language) and not negated:
+            score *= _NEGATION_FACTOR
+        return Support(score, missing, cross)
+
+    def _weights(self, sentence: str, source: _Indexed, cross: bool) -> dict[str, float]:
+        weights = {}
+        for term in set(terms(sentence, self.language)):
+            in_source = bool(self._found_as(term, source, cross))
+            asked = term in self.question
+            if asked and not in_source:
+                continue  # a word of the asker's own, perhaps misspelled: no claim of the answer
+            weights[term] = self.weight(term) * (_QUESTION_WEIGHT if asked else 1.0)
+        return weights
+
+    def _found_as(self, term: str, source: _Indexed, cross: bool) -> frozenset[str]:
+        """The stems of the source that this one stands for."""
+        if term in source.all:
+            return frozenset({term})
+        if not cross:
+            return frozenset()
+        paired = glossary().get(f"{self.language}:{term}", frozenset()) & source.all
+        return paired or frozenset(other for other in source.all if _cognate(term, other))
+
+    def coverage(self, numbers_of_sources: Sequence[int]) -> float:
+        """Share of the question's content words and figures that these sources hold, 0 to 1.
+
+        Near-misses in spelling count, since questions are typed by people. 1.0 for a question
+        without content words ("And why?"): there is nothing to compare.
+        """
+        sources = [self.sources[number] for number in numbers_of_sources]
+        hits = total = 0.0
+        for term in self.question:
+            total += 1
+            hits += any(
+                self._found_as(term, source, source.language != self.language)
+                or any(_alike(term, other) for other in source.all)
+                for source in sources
+            )
+        for values in self._question_numbers:
+            total += 1
+            hits += any(values & source.numbers for source in sources)
+        return hits / total if total else 1.0
+
+
+def _negated(text: str, language: str) -> bool:
+    words = fold(text).replace("'", " ").replace("’", " ").split()
+    return any(word.strip(".,;:!?()") in _NEGATIONS[language] for word in words)
+
+
+def _cognate(one: str, other: str) -> bool:
+    shorter = min(len(one), len(other))
+    common = _common_prefix(one, other)
+    return common >= 4 and common >= 0.6 * shorter
+
+
+def _alike(one: str, other: str) -> bool:
+    """One letter wrong, missing, too many or swapped, in words of five letters or more."""
+    if min(len(one), len(other)) < 5 or abs(len(one) - len(other)) > 1:
+        return False
+    start = _common_prefix(one, other)
+    end = _common_prefix(one[start:][::-1], other[start:][::-1])
+    left, right = one[start : len(one) - end], other[start : len(other) - end]
+    if max(len(left), len(right)) <= 1:
+        return True
+    return len(left) == len(right) == 2 and left == right[::-1]
+
+
+def _common_prefix(one: str, other: str) -> int:
+    length = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        length += 1
+    return length
