@@ -8,7 +8,7 @@ orchestrator (several layers that retry multiply each other's calls).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -114,7 +114,11 @@ class ServiceClient:
         timeout: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> Any:
-        """The decoded JSON answer (None for an empty body). Raises a `CallFailed`."""
+        """The decoded JSON answer (None for an empty body). Raises a `CallFailed`.
+
+        `body` is sent as JSON, unless it is bytes or an async iterator of bytes, which go as they
+        are; name their type in `headers`.
+        """
         async with self._open(method, path, body, timeout, headers) as response:
             raw = await response.read()
         if not raw:
@@ -127,13 +131,14 @@ class ServiceClient:
     async def stream(
         self,
         path: str,
-        body: Any,
+        body: Any = None,
         *,
+        method: str = "POST",
         timeout: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> AsyncGenerator[ServerSentEvent, None]:
-        """Server-sent events of a POST. Closing the generator closes the connection."""
-        async with self._open("POST", path, body, timeout, headers) as response:
+        """Server-sent events of an answer. Closing the generator closes the connection."""
+        async with self._open(method, path, body, timeout, headers) as response:
             async for event in parse_events(response.content.iter_any()):
                 yield event
 
@@ -153,7 +158,7 @@ class ServiceClient:
         sent = context.headers(seconds)
         data = None
         if body is not None:
-            data = body if isinstance(body, bytes) else orjson.dumps(body)
+            data = body if isinstance(body, bytes | AsyncIterable) else orjson.dumps(body)
             sent["content-type"] = "application/json"
         if headers:
             sent |= headers
