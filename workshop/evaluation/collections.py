@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,6 @@ def load_beir(folder: Path, split: str = "test") -> Collection:
     A corpus row's language is its `metadata.language` if it has one; otherwise it is detected,
     as ingestion does for a document that does not say.
     """
-    from services.ingestion.languages import detect_language
-
     qrels: Qrels = {}
     path = folder / "qrels" / f"{split}.tsv"
     with _open(path) as file:
@@ -78,7 +76,7 @@ def load_beir(folder: Path, split: str = "test") -> Collection:
                 "title": row.get("title") or "",
                 "heading": "",
                 "position": 0,
-                "language": metadata.get("language") or detect_language(text),
+                "language": metadata.get("language") or _language(text),
                 "tags": [],
                 "text": row["text"],
             }
@@ -112,7 +110,7 @@ def load_handbook(folder: Path, split: str = "test") -> Collection:
     for page in sorted(folder.glob("??/*.md")):
         document = f"{page.parent.name}/{page.stem}"
         found = split_document(page.read_bytes(), document, "text/markdown")
-        passages += [passage.as_dict() for passage in found]
+        passages += [asdict(passage) for passage in found]
     unit = {p["id"]: f"{p['document'].split('/', 1)[1]}:{p['position']}" for p in passages}
     queries, qrels = [], {}
     for row in _rows(folder / "questions.jsonl"):
@@ -132,6 +130,11 @@ def load_handbook(folder: Path, split: str = "test") -> Collection:
         if row["relevant"]:
             qrels[row["id"]] = {unit[gold]: 1 for gold in row["relevant"]}
     return Collection(f"handbook-{split}", passages, queries, qrels, unit)
+
+
+def _language(text: str) -> str:
+    """As ingestion detects it for a document that does not say."""
+    return split_document(text, "document", "text/plain")[0].language
 
 
 def _open(path: Path) -> Any:

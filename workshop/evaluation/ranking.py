@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from services.query_preprocessing.domain import Preprocessor
 
 from services.dense_retrieval.store import Entry, VectorStore, open_store
 from services.embedding.domain import Encoder
 from services.hybrid_search.domain import reciprocal_rank_fusion
 from services.hybrid_search.settings import Settings as HybridSettings
-from services.ingestion.splitting import index_text
+from services.ingestion.splitting import Passage, index_text
+from services.query_preprocessing.domain import Preprocessor
+from services.query_preprocessing.vocabulary import Vocabulary
 from services.reranking.domain import TimeLeft, rank
 from services.sparse_retrieval.domain import KeywordIndex
 
@@ -57,13 +58,13 @@ class Bench:
         self.folder = folder
         self.weights = HybridSettings().weights
         self.bilingual = Encoder.load(models.path("multilingual-e5-small-enpt"))
-        self.english = Encoder.load(models.path("all-minilm-l6-v2"))
+        self.english = Encoder.load(models.path("all-MiniLM-L6-v2"))
         self.keywords = KeywordIndex()
         self.store: VectorStore = open_store("edge", folder)
-        self.texts = {p["id"]: index_text(p) for p in collection.passages}
+        self.texts = {p["id"]: index_text(Passage(**p)) for p in collection.passages}
         self.reranker: Any = None
         self._index(progress)
-        self.preprocessor = Preprocessor(vocabulary=self.keywords.vocabulary().terms)
+        self.preprocessor = Preprocessor(vocabulary=Vocabulary(self.keywords.vocabulary().terms))
 
     def _index(self, progress: Callable[[str, int, int], None]) -> None:
         passages, step = self.collection.passages, 64

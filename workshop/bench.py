@@ -1,0 +1,544 @@
+"""`workshop bench`: what the split costs, measured on this machine in one run.
+
+Two arms are always measured together, in turns, after a warm-up, and compared by their medians:
+the machine's noise then hits both alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.chassis import RequestContext, ServiceClient, use_context
+
+from . import models, paths, system
+from .errors import WorkshopError
+from .evaluate import machine
+from .measure import Times, interleaved, proportional_memory
+from .temporary import TemporarySystem, temporary_system
+
+console = Console()
+PARTS = ("pipeline", "retrieval", "hop", "hybrid", "batching", "tokens", "memory", "scale")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table. `met` is None where there is no goal."""
+
+    what: str
+    value: str
+    goal: str = ""
+    met: bool | None = None
+    note: str = ""
+
+
+def command(
+    parts: Annotated[
+        list[str] | None, typer.Argument(help=f"Which of {', '.join(PARTS)}; default: all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=5, help="Rounds of the short measurements.")] = 200,
+    questions: Annotated[int, typer.Option(min=4, help="Questions of the long ones.")] = 20,
+    largest: Annotated[int, typer.Option(help="Passages of the largest collection.")] = 100_000,
+    out: Annotated[Path, typer.Option(help="Where the table and the plots go.")] = paths.ROOT
+    / "reports",
+) -> None:
+    """Speed and memory: the services against the monolith, side by side."""
+    wanted = parts or list(PARTS)
+    for part in wanted:
+        if part not in PARTS:
+            raise WorkshopError(f"There is no part {part!r}.", f"Choose from {', '.join(PARTS)}.")
+    figures: list[Figure] = []
+    out.mkdir(parents=True, exist_ok=True)
+    with asyncio.Runner() as runner:
+        if set(wanted) & {"pipeline", "retrieval", "hybrid", "tokens", "memory"}:
+            with console.status("starting a system of its own (the exact prompt cache is off)"):
+                started = temporary_system({"GENERATION_CACHE_BYTES": "0"})
+            with started as here:
+                bench = SystemBench(here, runner, rounds, questions)
+                for part in wanted:
+                    if hasattr(bench, part):
+                        with console.status(part):
+                            figures += getattr(bench, part)()
+                bench.close()
+        if "hop" in wanted:
+            with console.status("hop"):
+                figures += hop(runner, max(rounds, 500))
+        if "batching" in wanted:
+            with console.status("batching"):
+                figures += batching(runner)
+    if "scale" in wanted:
+        figures += scale(largest, out)
+    show(figures)
+    report = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "figures": [asdict(figure) for figure in figures],
+    }
+    path = out / ("bench.json" if not parts else f"bench-{'-'.join(wanted)}.json")
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def show(figures: list[Figure]) -> None:
+    table = Table(title=f"workshop bench, {machine()}")
+    for name in ("what", "measured", "goal", "", "note"):
+        table.add_column(name)
+    for item in figures:
+        mark = {True: "met", False: "[red]missed[/]", None: ""}[item.met]
+        table.add_row(item.what, item.value, item.goal, mark, item.note)
+    console.print(table)
+
+
+def at_most(what: str, value: float, goal: float, form: str, note: str = "") -> Figure:
+    return Figure(what, form.format(value), "≤ " + form.format(goal), value <= goal, note)
+
+
+def compare(
+    what: str, arm: Times, base: Times, p50: float, p99: float | None = None
+) -> list[Figure]:
+    note = f"p50 {arm.p50:.1f} ms against {base.p50:.1f} ms, n = {len(arm.milliseconds)}"
+    figures = [at_most(f"{what}, p50", arm.p50 / base.p50, p50, "{:.2f} ×", note)]
+    if p99 is not None:
+        note = f"p99 {arm.p99:.1f} ms against {base.p99:.1f} ms"
+        figures.append(at_most(f"{what}, p99", arm.p99 / base.p99, p99, "{:.2f} ×", note))
+    return figures
+
+
+def handbook_questions(count: int, *, fixed: bool = False) -> list[dict[str, Any]]:
+    rows = [
+        json.loads(line)
+        for line in (paths.ROOT / "handbook" / "questions.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    ]
+    rows = [row for row in rows if (row.get("fixed") if fixed else row["kind"] == "plain")]
+    return [rows[number * len(rows) // count] for number in range(min(count, len(rows)))]
+
+
+class SystemBench:
+    """Measurements that need the whole system, beside a monolith on the same models."""
+
+    def __init__(
+        self, here: TemporarySystem, runner: asyncio.Runner, rounds: int, questions: int
+    ) -> None:
+        self.here, self.runner, self.rounds = here, runner, rounds
+        self.questions = [row["question"] for row in handbook_questions(questions, fixed=True)]
+        self._clients: dict[str, ServiceClient] = {}
+        self._monolith: Any = None
+
+    @property
+    def monolith(self) -> Any:
+        if self._monolith is None:
+            from services.monolith.rag import Rag
+
+            self._monolith = Rag(
+                self.here.home, paths.models_dir(), self.here.url("llm_server") + "/v1"
+            )
+        return self._monolith
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            self.runner.run(client.aclose())
+
+    def post(self, service: str, path: str, body: dict[str, Any]) -> Any:
+        return self.runner.run(self._post(service, path, body))
+
+    async def _post(self, service: str, path: str, body: dict[str, Any]) -> Any:
+        with use_context(RequestContext.new(120)):
+            return await self._client(service).post(path, body, timeout=120)
+
+    def _client(self, service: str) -> ServiceClient:
+        if service not in self._clients:
+            self._clients[service] = ServiceClient(service, self.here.url(service), timeout=120)
+        return self._clients[service]
+
+    def pipeline(self) -> list[Figure]:
+        """Full pipeline. The LLM server has every prompt in its cache in both arms: what differs
+        is the way there and back."""
+
+        def ask(number: int) -> None:
+            question = self.questions[number % len(self.questions)]
+            answer = self.post("orchestrator", "/v1/answer", {"question": question})
+            if answer["degraded"]:
+                raise WorkshopError(f"An answer was degraded: {answer['degraded']}.", "Try again.")
+
+        def monolith(number: int) -> None:
+            self.monolith.answer(self.questions[number % len(self.questions)])
+
+        for number in range(len(self.questions)):
+            ask(number)
+        services, script = interleaved(
+            {"services": ask, "monolith": monolith}, max(len(self.questions) * 2, 8), warm_up=1
+        )
+        return compare("full pipeline, services ÷ monolith", services, script, 1.05, 1.15)
+
+    def retrieval(self) -> list[Figure]:
+        """Everything before generation: preprocess, search, rerank, context."""
+
+        def ask(number: int) -> None:
+            self.runner.run(self._retrieve(self.questions[number % len(self.questions)]))
+
+        def monolith(number: int) -> None:
+            self.monolith.retrieval.invoke(
+                {"question": self.questions[number % len(self.questions)]}
+            )
+
+        services, script = interleaved({"services": ask, "monolith": monolith}, self.rounds)
+        return compare("retrieval only, services ÷ monolith", services, script, 2.0)
+
+    async def _retrieve(self, question: str) -> None:
+        """Up to the `sources` event of the orchestrator's stream, then leave."""
+        with use_context(RequestContext.new(120)):
+            body = {"question": question, "stream": True}
+            stream = self._client("orchestrator").stream("/v1/answer", body)
+            async for event in stream:
+                if event.event in ("sources", "answer"):
+                    break
+            await stream.aclose()
+
+    def hybrid(self) -> list[Figure]:
+        def ask(service: str) -> Callable[[int], None]:
+            def run(number: int) -> None:
+                question = self.questions[number % len(self.questions)]
+                body = {"query": question, "top_k": 20}
+                self.post(service, "/v1/search", body)
+
+            return run
+
+        arms = {"hybrid": ask("hybrid_search"), "dense": ask("dense_retrieval")}
+        fused, dense = interleaved(arms, self.rounds)
+        return compare("hybrid ÷ dense", fused, dense, 1.3)
+
+    def tokens(self) -> list[Figure]:
+        """First token and first sources, on questions whose passages the LLM has not seen."""
+        fresh = [row["question"] for row in handbook_questions(len(self.questions) * 2)]
+        sources, first = [], []
+        for question in fresh:
+            to_sources, to_token = self.runner.run(self._first(question))
+            sources.append(to_sources)
+            if to_token is not None:
+                first.append(to_token)
+        seen = fresh[: len(self.questions)]
+
+        def services(number: int) -> float | None:
+            return self.runner.run(self._first(seen[number % len(seen)]))[1]
+
+        def script(number: int) -> float | None:
+            value: float = self.monolith.answer(seen[number % len(seen)])["ms"]["first_token"]
+            return value
+
+        gaps: list[float] = []
+        for number in range(len(seen)):
+            pair = [services(number), script(number)]
+            if pair[0] is not None and pair[1] is not None:
+                gaps.append(pair[0] - pair[1])
+        model = models.choose_llm()
+        return [
+            at_most(
+                "cited passages on screen, p50",
+                statistics.median(sources),
+                300,
+                "{:.0f} ms",
+                f"{len(sources)} handbook questions",
+            ),
+            at_most(
+                "first token, p50",
+                statistics.median(first) / 1000,
+                2.0,
+                "{:.2f} s",
+                f"{model}; instructions cached, passages new",
+            ),
+            at_most(
+                "first token, services − monolith, same cached prompt",
+                statistics.median(gaps),
+                30,
+                "{:.0f} ms",
+                f"median of {len(gaps)} pairs",
+            ),
+        ]
+
+    async def _first(self, question: str) -> tuple[float, float | None]:
+        """Milliseconds to the `sources` event and to the first `token` at the orchestrator."""
+        started = time.perf_counter()
+        to_sources, to_token = 0.0, None
+        with use_context(RequestContext.new(120)):
+            body = {"question": question, "stream": True}
+            stream = self._client("orchestrator").stream("/v1/answer", body)
+            async for event in stream:
+                elapsed = (time.perf_counter() - started) * 1000
+                if event.event == "sources":
+                    to_sources = elapsed
+                elif event.event == "token" and to_token is None:
+                    to_token = elapsed
+        return to_sources, to_token
+
+    def memory(self) -> list[Figure]:
+        state = json.loads((self.here.home / "run" / "system.json").read_text(encoding="utf-8"))
+        pids = {name: item["pid"] for name, item in state["processes"].items() if item["pid"]}
+        total = proportional_memory([*pids.values(), state["pid"]])
+        weights = loaded_weights()
+        llm = proportional_memory([pids["llm_server"]]) if "llm_server" in pids else 0
+        rest = total - llm - weights
+        return [
+            at_most(
+                "memory of the system without models (PSS)",
+                rest / 1e6,
+                700,
+                "{:.0f} MB",
+                f"{len(pids) + 1} processes, {total / 1e6:.0f} MB in all; left out: LLM server "
+                f"{llm / 1e6:.0f} MB, weights of the encoders {weights / 1e6:.0f} MB",
+            )
+        ]
+
+
+def loaded_weights() -> int:
+    """Bytes of the encoder weights that the default system holds: bilingual twice (embedding and
+    reranking each own their copy), English once."""
+    bilingual = (models.path("multilingual-e5-small-enpt") / "model.onnx").stat().st_size
+    english = (models.path("all-MiniLM-L6-v2") / "model.onnx").stat().st_size
+    return 2 * bilingual + english
+
+
+_ECHO = """
+from fastapi import APIRouter
+from starlette.responses import Response
+import orjson
+from services.chassis import ApiModel, ServiceSettings, create_service, serve
+class Body(ApiModel):
+    query: str
+    passages: list[dict]
+router = APIRouter()
+@router.post("/echo")
+async def echo(body: Body) -> Response:
+    return Response(orjson.dumps({"passages": body.passages}), media_type="application/json")
+class Settings(ServiceSettings):
+    log_level: str = "INFO"
+serve(lambda s: create_service(s, title="echo", description="", router=router), Settings)
+"""
+
+
+def hop(runner: asyncio.Runner, rounds: int) -> list[Figure]:
+    """CPU of one hop with id, deadline, metrics and a log line: 4 kB of JSON there and back."""
+    body = {"query": "q", "passages": [{"id": str(n), "text": "word " * 80} for n in range(10)]}
+    with _process(["-c", _ECHO], {}) as (pid, url):
+        server = psutil.Process(pid)
+
+        def cpu() -> float:
+            times = server.cpu_times()
+            return float(times.user + times.system)
+
+        async def run() -> float:
+            client = ServiceClient("echo", url)
+            with use_context(RequestContext.new(600)):
+                for _ in range(100):
+                    await client.post("/v1/echo", body)
+                ours, theirs = time.process_time(), cpu()
+                for _ in range(rounds):
+                    await client.post("/v1/echo", body)
+                spent = time.process_time() - ours + cpu() - theirs
+            await client.aclose()
+            return spent / rounds * 1000
+
+        value = runner.run(run())
+    return [at_most("one hop, CPU of both ends", value, 1.0, "{:.2f} ms", f"{rounds} calls")]
+
+
+def batching(runner: asyncio.Runner, clients: int = 32, each: int = 20) -> list[Figure]:
+    """Texts a second of the embedding service at 32 clients, with and without batching."""
+    folder = {
+        "EMBEDDING_MODEL_DIR": str(models.path("multilingual-e5-small-enpt")),
+        "EMBEDDING_ENGLISH_MODEL_DIR": str(models.path("all-MiniLM-L6-v2")),
+        "EMBEDDING_CACHE_SIZE": "0",
+    }
+    texts = [row["question"] for row in handbook_questions(200)]
+
+    async def load(url: str) -> float:
+        client = ServiceClient("embedding", url, timeout=120, connections=clients)
+
+        async def one(start: int) -> None:
+            with use_context(RequestContext.new(300)):
+                for number in range(each):
+                    text = texts[(start * each + number) % len(texts)]
+                    await client.post("/v1/embeddings", {"input": text})
+
+        await one(0)
+        started = time.perf_counter()
+        await asyncio.gather(*(one(number) for number in range(clients)))
+        spent = time.perf_counter() - started
+        await client.aclose()
+        return clients * each / spent
+
+    module = ["-m", "services.embedding"]
+    with (
+        _process(module, folder, "EMBEDDING_") as (_, batched),
+        _process(module, {**folder, "EMBEDDING_MAX_BATCH": "1"}, "EMBEDDING_") as (_, single),
+    ):
+        pairs = [(runner.run(load(batched)), runner.run(load(single))) for _ in range(3)]
+    ratio = statistics.median(a / b for a, b in pairs)
+    best = statistics.median(a for a, _ in pairs)
+    return [
+        Figure(
+            f"dynamic batching at {clients} clients, throughput",
+            f"{ratio:.2f} ×",
+            "≥ 1.60 ×",
+            ratio >= 1.6,
+            f"{best:.0f} texts/s with batches",
+        )
+    ]
+
+
+@contextmanager
+def _process(
+    arguments: list[str], environment: dict[str, str], prefix: str = ""
+) -> Iterator[tuple[int, str]]:
+    """Run one service alone on a free port until the block ends: (pid, base URL)."""
+    with tempfile.TemporaryDirectory(prefix="workshop-bench-") as folder:
+        port = system.free_port_base(20000)
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=paths.ROOT,
+            env={
+                **os.environ,
+                **environment,
+                f"{prefix}PORT": str(port),
+                f"{prefix}DATA_DIR": folder,
+            },
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            asyncio.run(_until_ready(url, process))
+            yield process.pid, url
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+async def _until_ready(url: str, process: subprocess.Popen[bytes], patience: float = 60.0) -> None:
+    client = ServiceClient("service", url)
+    # The breaker would count the refusals of a service that is still starting.
+    client.breaker.threshold = sys.maxsize
+    end = time.monotonic() + patience
+    try:
+        while not await _answers(client.get("/healthz")) or not await _answers(
+            client.get("/readyz")
+        ):
+            if process.poll() is not None or time.monotonic() > end:
+                raise WorkshopError("A service under measurement did not start.", "")
+            await asyncio.sleep(0.1)
+    finally:
+        await client.aclose()
+
+
+async def _answers(call: Awaitable[Any]) -> bool:
+    """Health paths answer plain text, which a JSON client calls a bad answer: that will do."""
+    from services.chassis import BadAnswer, CallFailed
+
+    try:
+        await call
+    except BadAnswer as error:
+        return error.status is None
+    except CallFailed:
+        return False
+    return True
+
+
+def scale(largest: int, out: Path) -> list[Figure]:
+    """Dense search over growing collections of random unit vectors: time, memory, writing."""
+    from services.dense_retrieval.store import Entry, open_store
+
+    sizes = [size for size in (1_000, 3_000, 10_000, 30_000, 100_000) if size <= largest]
+    random = np.random.default_rng(7)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="workshop-scale-") as folder:
+        store = open_store("edge", Path(folder))
+        before = proportional_memory([os.getpid()])
+        done = 0
+        for size in sizes:
+            started = time.perf_counter()
+            written = size - done
+            while done < size:
+                part = min(500, size - done)
+                vectors = random.standard_normal((part, 384)).astype(np.float32)
+                vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+                store.put(
+                    {"bilingual": "random-384"},
+                    [
+                        Entry(_passage(done + row), {"bilingual": vectors[row]})
+                        for row in range(part)
+                    ],
+                )
+                done += part
+            rate = written / (time.perf_counter() - started)
+            queries = random.standard_normal((60, 384)).astype(np.float32)
+            queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+            spent = []
+            for query in queries:
+                begun = time.perf_counter()
+                store.search(query, using="bilingual", top_k=50)
+                spent.append((time.perf_counter() - begun) * 1000)
+            memory = (proportional_memory([os.getpid()]) - before) / 1e6
+            rows.append((size, statistics.median(spent[10:]), memory, rate))
+            console.print(
+                f"  {size:>7} passages: {rows[-1][1]:.1f} ms, {memory:.0f} MB", style="dim"
+            )
+        store.close()
+    _plot_scale(rows, out / "bench-scale.png")
+    return [
+        Figure(
+            f"dense search over {size:,} passages, p50",
+            f"{milliseconds:.1f} ms",
+            note=f"top 50; {memory:.0f} MB; written at {rate:.0f} passages/s",
+        )
+        for size, milliseconds, memory, rate in rows
+    ]
+
+
+def _passage(number: int) -> dict[str, Any]:
+    return {
+        "id": f"d{number}",
+        "document": f"d{number}",
+        "title": "",
+        "heading": "",
+        "position": 0,
+        "language": "en",
+        "tags": [],
+        "text": f"passage {number} " + "of a collection that only measures the store " * 12,
+    }
+
+
+def _plot_scale(rows: list[tuple[int, float, float, float]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    titles = ("dense search, p50 in ms", "memory of the store in MB", "written passages a second")
+    sizes = [row[0] for row in rows]
+    for column, (axes, title) in enumerate(zip(panels, titles, strict=True), 1):
+        axes.plot(sizes, [row[column] for row in rows], "o-", color="#1f5f8b")
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("passages")
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    pyplot.close(figure)
