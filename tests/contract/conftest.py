@@ -11,10 +11,6 @@ import httpx2
 import pytest
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--service-url", help="base URL of the service that is held to its contract")
-
-
 def service_of(request: pytest.FixtureRequest) -> str:
     """`test_hybrid_search_contract.py` is the contract of `hybrid_search`."""
     return request.path.stem.removeprefix("test_").removesuffix("_contract")
@@ -25,7 +21,7 @@ def service_url(request: pytest.FixtureRequest) -> str:
     given = request.config.getoption("--service-url")
     if given:
         return given.rstrip("/")
-    return request.getfixturevalue("system").url(service_of(request))
+    return request.getfixturevalue("indexed").url(service_of(request))
 
 
 @pytest.fixture(scope="module")

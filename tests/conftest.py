@@ -1,0 +1,83 @@
+"""The whole system, started once for the run, on free ports and in a home folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from workshop import client, first_run, paths
+from workshop import system as processes
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--service-url", help="base URL of the service that is held to its contract")
+
+
+@pytest.fixture(scope="session")
+def system_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("system")
+
+
+@pytest.fixture(scope="session")
+def system_environment(system_home: Path) -> dict[str, str]:
+    """What a `workshop` command needs to find this system, and no other."""
+    return {"WORKSHOP_HOME": str(system_home), "WORKSHOP_MODELS_DIR": str(paths.models_dir())}
+
+
+@pytest.fixture(scope="session")
+def system(system_environment: dict[str, str]) -> Iterator[processes.System]:
+    """Every process of the workshop, ready, its stores empty: `.url(name)`, `.urls`, `.pids`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in system_environment.items():
+            patch.setenv(name, value)
+        first_run.ensure_models()
+        base = processes.free_port_base()
+        here = processes.start(base, first_run.model_settings())
+        try:
+            missing = [s for s in processes.wait_ready(here) if not s.ok]
+            assert not missing, "\n".join(
+                f"{s.name}: {s.reason or s.state}; {processes.last_log_line(s.name)}"
+                for s in missing
+            )
+        except BaseException:
+            processes.stop()
+            raise
+    yield here
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in system_environment.items():
+            patch.setenv(name, value)
+        processes.stop()
+
+
+@pytest.fixture(scope="session")
+def indexed(system: processes.System) -> processes.System:
+    """The running system with the handbook in it."""
+    report = asyncio.run(client.ingest(system.url("ingestion"), client.handbook()))
+    assert not report.failed, report.failed[:3]
+    return system
+
+
+@pytest.fixture(scope="session")
+def cli(system_environment: dict[str, str]) -> Cli:
+    """Run `workshop …` against the system of this run; gives what `subprocess.run` gives."""
+
+    def run(*arguments: str, timeout: float = 110.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "workshop.cli", *arguments],
+            cwd=paths.ROOT,
+            env={**os.environ, **system_environment, "COLUMNS": "120"},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
