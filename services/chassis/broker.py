@@ -154,9 +154,12 @@ class Broker:
     async def stop(self) -> None:
         """Stop taking messages, let running handlers end, disconnect."""
         self._ready.clear()
-        if self._task is not None:
+        for _ in range(10):
+            if self._task is None or self._task.done():
+                break
+            # More than once: a client library in the middle of connecting may swallow it.
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait({self._task}, timeout=0.5)
         with contextlib.suppress(Exception):
             async with asyncio.timeout(15):
                 await self._driver.broker.stop()
