@@ -57,19 +57,13 @@ def llm() -> str:
 
 def ensure_models() -> None:
     """Bring in the models that are missing, with a progress bar; quick when nothing is."""
-    try:
-        models.ensure_all(needed_models())
-    except models.ModelError as error:
-        raise WorkshopError(str(error), "What was fetched stays; run this again.") from error
+    models.ensure_all(needed_models())
 
 
 def model_settings() -> dict[str, str]:
     """The environment variables that lead services to their model files."""
-    try:
-        embedding, english = models.path(models.EMBEDDING), models.path(models.EMBEDDING_ENGLISH)
-        weights = models.gguf(llm())
-    except models.ModelError as error:
-        raise WorkshopError(str(error)) from error
+    embedding, english = models.path(models.EMBEDDING), models.path(models.EMBEDDING_ENGLISH)
+    weights = models.gguf(llm())
     return {
         "EMBEDDING_MODEL_DIR": str(embedding.absolute()),
         "EMBEDDING_ENGLISH_MODEL_DIR": str(english.absolute()),

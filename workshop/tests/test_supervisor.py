@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from workshop import supervisor, system
 from workshop.errors import WorkshopError
 
