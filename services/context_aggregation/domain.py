@@ -97,7 +97,7 @@ def build_context(
     passages: Sequence[Mapping[str, Any]],
     max_tokens: int,
     tokenizer: Tokenizer,
-    options: Options = Options(),
+    options: Options | None = None,
 ) -> Context:
     """A context of at most `max_tokens` tokens out of `passages`, which come best first.
 
@@ -105,8 +105,14 @@ def build_context(
     Nothing is cut inside a sentence, a code block or a table; when not even one sentence fits,
     the context is empty and every passage is in `dropped`.
     """
+    options = options or Options()
     result = Context()
-    kept = [_Candidate(passage, rank) for rank, passage in enumerate(passages)]
+    kept = []
+    for rank, passage in enumerate(passages):
+        if str(passage["text"]).strip():
+            kept.append(_Candidate(passage, rank))
+        else:
+            result.dropped.append(Dropped(str(passage["id"]), "it has no text"))
     if options.duplicates:
         kept = _without_duplicates(kept, options.duplicate_similarity, result.dropped)
     if options.twins:
@@ -121,9 +127,7 @@ def build_context(
     else:
         for candidate in kept:
             # In reading order, passage by passage: plain truncation at sentence ends.
-            candidate.scores = [
-                -(candidate.rank + at / 1000) for at in range(len(candidate.units))
-            ]
+            candidate.scores = [-(candidate.rank + at / 1000) for at in range(len(candidate.units))]
     _choose(kept, max_tokens, tokenizer, options, result)
     for candidate in kept:
         if not candidate.chosen:
@@ -225,9 +229,7 @@ def _score(query: str, language: str, candidates: list[_Candidate], options: Opt
     ]
     frequency = Counter(term for bag in bags for unit in bag for term in unit)
     count = sum(len(bag) for bag in bags)
-    idf = {
-        term: math.log(1 + (count - n + 0.5) / (n + 0.5)) for term, n in frequency.items()
-    }
+    idf = {term: math.log(1 + (count - n + 0.5) / (n + 0.5)) for term, n in frequency.items()}
     highest = math.log(1 + (count + 0.5) / 0.5)
     asks_number = bool(_ASKS_NUMBER.search(query))
     for candidate, bag in zip(candidates, bags, strict=True):
@@ -299,10 +301,10 @@ def _choose(
         for member in group:
             key = (candidate.rank, member)
             if key not in sizes:
-                sizes[key] = tokenizer.count(candidate.units[member].text) + 1
+                sizes[key] = _unit_size(candidate.units[member], tokenizer)
             cost += sizes[key]
         if not candidate.chosen:
-            cost += tokenizer.count(_head(9, candidate.passage, options)) + 2
+            cost += tokenizer.count("\n" + _head(9, candidate.passage, options))
         if spent + cost > max_tokens:
             if not options.extract:
                 break
@@ -320,6 +322,11 @@ def _choose(
         candidate.chosen -= group
 
 
+def _unit_size(unit: Unit, tokenizer: Tokenizer) -> int:
+    # A space becomes part of the next word's token; a line break is a token of its own.
+    return tokenizer.count(unit.joint + unit.text)
+
+
 def _group(candidate: _Candidate, at: int) -> set[int]:
     """The unit and, one after the other, those it cannot be understood without."""
     group = {at}
@@ -331,6 +338,8 @@ def _group(candidate: _Candidate, at: int) -> set[int]:
 
 
 # Writing
+
+_MARKER = re.compile(r"(?<!\w)\[(\d{1,3})\]")
 
 
 def _head(number: int, passage: Mapping[str, Any], options: Options) -> str:
@@ -355,7 +364,8 @@ def _write(candidates: list[_Candidate], options: Options, result: Context) -> N
         result.sources.append(
             Source(number=number, text=text, passages=[c.id for c in group], **fields)
         )
-        parts.append(_head(number, best, options) + text)
+        # "[3]" inside a passage would be read as the number of a source.
+        parts.append(_head(number, best, options) + _MARKER.sub(r"(\1)", text))
     result.context = "\n".join(parts)
 
 

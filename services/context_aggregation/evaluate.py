@@ -144,7 +144,9 @@ def main() -> None:
         )
         times.append((time.perf_counter() - started) * 1000)
     times.sort()
-    print(f"time for 6 passages: p50 {times[len(times) // 2]:.2f} ms, p95 {times[int(len(times) * 0.95)]:.2f} ms")
+    print(
+        f"time for 6 passages: p50 {times[len(times) // 2]:.2f} ms, p95 {times[int(len(times) * 0.95)]:.2f} ms"
+    )
 
 
 if __name__ == "__main__":

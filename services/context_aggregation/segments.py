@@ -9,10 +9,11 @@ _FENCE = re.compile(r"^\s*(```|~~~)")
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+")
 _TABLE = re.compile(r"^\s*\|")
 _END = re.compile(r"[.!?…]+[\"'”’»)\]*_`]*(?=\s+[\"'“‘«(\[*_`¿¡]*[A-ZÀ-ÖØ-Þ0-9])")
+_CODE = re.compile(r"`[^`]+`")
 # A point after these does not end a sentence; single capitals are initials ("M. Nygard").
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(\[])(?:[A-Z]|e\.g|i\.e|etc|vs|cf|al|approx|fig|eq|no|vol|ch|sec|pp?|ed|eds|dr|mr|mrs|ms"
-    r"|prof|st|inc|ltd|ex|p\. ex|sr|sra|srta|cap|séc|art|aprox|núm|nº|pág|págs|fl|tel|av)\.$",
+    r"(?:^|[\s(\[])(?:(?-i:[A-Z])|e\.g|i\.e|etc|vs|cf|al|approx|fig|eq|vol|ch|pp?|ed|eds|dr|mr|mrs"
+    r"|prof|inc|ltd|p\. ex|sr|sra|srta|cap|séc|aprox|núm|nº|pág|págs|tel)\.$",
     re.IGNORECASE,
 )
 # A sentence that opens like this leans on the one before it.
@@ -44,9 +45,11 @@ class Unit:
 def sentences(text: str) -> list[str]:
     """Sentences of one paragraph, in order; their texts together are the paragraph's words."""
     flat = " ".join(text.split())
+    # Stops inside code are no ends; letters stand in for them so that places stay the same.
+    masked = _CODE.sub(lambda match: "x" * len(match[0]), flat)
     found, start = [], 0
-    for match in _END.finditer(flat):
-        if match[0].startswith(".") and _ABBREVIATION.search(flat, start, match.start() + 1):
+    for match in _END.finditer(masked):
+        if match[0].startswith(".") and _ABBREVIATION.search(masked, start, match.start() + 1):
             continue
         found.append(flat[start : match.end()])
         start = match.end() + 1

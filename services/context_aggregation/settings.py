@@ -34,7 +34,10 @@ class Settings(ServiceSettings):
     )
     duplicates: bool = Field(True, description="drop near-duplicates")
     duplicate_similarity: float = Field(
-        0.8, gt=0, le=1, description="Jaccard similarity of word triples from which two are the same"
+        0.8,
+        gt=0,
+        le=1,
+        description="Jaccard similarity of word triples from which two are the same",
     )
     twins: bool = Field(True, description="of a section and its translation keep one")
     extract: bool = Field(True, description="choose sentences; off: cut at sentence ends")

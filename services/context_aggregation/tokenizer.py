@@ -68,9 +68,7 @@ def _find(path: Path) -> Path:
 # How text is cut into pieces before byte-level BPE, by the name that llama.cpp writes into
 # `tokenizer.ggml.pre` (llama.cpp, src/llama-vocab.cpp).
 _GPT2 = r"'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_SMOLLM = (
-    r"\p{N}|'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
-)
+_SMOLLM = r"\p{N}|'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 _MODERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}"
     r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -90,7 +88,9 @@ def _from_gguf(file: Path) -> _Counting:
 
     key = "tokenizer.ggml."
     try:
-        found = read_metadata(file, {key + name for name in ("model", "pre", "tokens", "token_type")})
+        found = read_metadata(
+            file, {key + name for name in ("model", "pre", "tokens", "token_type")}
+        )
     except NotGguf as error:
         raise TokenizerMissing(f"{error}; fetch the model again") from error
     pattern = _PATTERNS.get(found.get(key + "pre", ""))
@@ -111,6 +111,7 @@ def _from_gguf(file: Path) -> _Counting:
     encoding = tiktoken.Encoding(
         file.name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
     )
+    ranks.clear()  # the encoding has its own copy; this one is 20 MB
     return _Counting(encoding.encode_ordinary)
 
 

@@ -182,10 +182,8 @@ def spelling(
         for text in texts:
             found = processor.run(text)
             changed += found.suggestion is not None
-            if verbose and (found.suggestion is not None) != (name == "correct" and False):
+            if verbose and (found.suggestion is not None or name == "misspelled"):
                 print("   ", name, "|", text, "|", found.steps[2].detail)
-            elif verbose and name == "misspelled":
-                print("    UNTOUCHED", text)
         print(f"  handbook, {name:11} {changed / len(texts):.1%} of {len(texts)}")
     own = processor.vocabulary
     for c in collections:
@@ -215,6 +213,13 @@ def intent(processor: Preprocessor, questions: list[dict[str, Any]], verbose: bo
         usual = {"follow_up": "follow_up", "small_talk": "small_talk"}.get(q["kind"], "question")
         if verbose and (found.intent != usual or q["kind"] == "injection"):
             print("   ", q["kind"], "|", found.intent, "|", q["question"], "|", found.search_query)
+    # A new subject in a running conversation must not be taken for a follow-up.
+    for q, earlier in zip(questions, questions[len(questions) // 2 :] + questions, strict=False):
+        if q["kind"] in ("plain", "paraphrase") and q["language"] == earlier["language"]:
+            found = processor.run(q["question"], [earlier["question"]])
+            table["new subject"][found.intent] += 1
+            if verbose and found.intent != "question":
+                print("    new subject |", found.intent, "|", q["question"], found.steps[3].detail)
     for kind, counts in sorted(table.items()):
         print(f"  {kind:15}", ", ".join(f"{name} {n}" for name, n in counts.most_common()))
 

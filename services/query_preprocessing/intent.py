@@ -18,11 +18,13 @@ Intent = Literal["question", "follow_up", "small_talk", "out_of_scope", "harmful
 _SENTENCE_END = re.compile(r"(?<=[.!?;\n])\s+")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']{8,}'|`[^`]*`")
 _WORD = re.compile(r"[^\W_]+")
+_JOINT = re.compile(r",|\b(?:and|but|or|if|because|when|e|mas|ou|se|porque|quando)\b")
+_WORD_BREAKS = re.compile(r"[^\w'-]+")
 # Where a clause can begin inside a sentence.
 _CLAUSE = re.compile(
     r"(?:[,;:–—-]\s*|\b)(?:(?:and|then|also|but|or|before that|after that|first|next|finally"
-    r"|instead|e|entao|mas|ou|tambem|depois|antes de responder|em seguida|agora|primeiro|por fim|alem disso"
-    r"|please|por favor|now|ah|oh|btw|by the way|a proposito),?\s+)+|[,;:–—]\s+|^\s*",
+    r"|instead|e|entao|mas|ou|tambem|depois|antes de responder|em seguida|agora|primeiro|por fim"
+    r"|alem disso|please|por favor|now|ah|oh|btw|by the way|a proposito),?\s+)+|[,;:–—]\s+|^\s*",
     re.IGNORECASE,
 )
 
@@ -105,6 +107,8 @@ def judge(text: str, language: str, history: Sequence[str], vocabulary: Vocabula
 
 def _plain(text: str) -> str:
     """Accents and case folded, letter for letter: positions stay those of `text`."""
+    if text.isascii():
+        return text.lower()
     folded = "".join(fold(char) or char for char in text)
     return folded if len(folded) == len(text) else text.lower()
 
@@ -167,7 +171,7 @@ def _strip_small_talk(text: str) -> tuple[str, str]:
         parts = [sentence]
         # "Hi, what is BM25?": the greeting ends at the comma.
         head, comma, tail = sentence.partition(",")
-        if comma and _is_small_talk(head):
+        if comma and not _is_small_talk(sentence) and _is_small_talk(head):
             chat = chat or head.strip()
             parts = [tail.strip()]
         for part in parts:
@@ -179,11 +183,8 @@ def _strip_small_talk(text: str) -> tuple[str, str]:
 
 
 def _is_small_talk(sentence: str) -> bool:
-    plain = _WORD_BREAKS.sub(" ", _plain(sentence).replace("'", "'")).strip()
+    plain = _WORD_BREAKS.sub(" ", _plain(sentence)).strip()
     return bool(plain) and any(p.small_talk.fullmatch(plain) for p in PATTERNS.values())
-
-
-_WORD_BREAKS = re.compile(r"[^\w'-]+")
 
 
 def follows_up(question: str, language: str) -> str:
@@ -195,10 +196,12 @@ def follows_up(question: str, language: str) -> str:
     words = content_words(question, language)
     if not words:
         return "has no content words of its own"
+    plain = _QUOTED.sub(" ", plain)
     if match := patterns.points_back.search(plain):
-        before = content_words(plain[: match.start()], language)
+        *earlier, clause = _JOINT.split(plain[: match.start()])
+        before = content_words(clause, language)
         # "What is a saga and when does it fail?" explains its own pronoun.
-        if len(before) <= 1:
+        if len(before) <= 1 and not content_words(" ".join(earlier), language):
             return f'"{match[0].strip()}" points back'
     return ""
 

@@ -58,6 +58,9 @@ class SpellingOptions:
     # Candidates from the dictionary: only common words, only for words of this length.
     dictionary_from: int = 5
     least_share: float = -19.0
+    # A word of the passages is a slip from this length, when the right one is so much commoner.
+    slip_from: int = 6
+    slip_ratio: int = 20
 
 
 _DEFAULTS = SpellingOptions()
@@ -103,22 +106,40 @@ class SpellingCorrector:
         for form in list(forms):
             if len(form) > _SHORTEST and form[-1] == "s":
                 forms.add(form[:-1])
-        return any(
-            form in self._vocabulary
-            or any(self._lexicon.frequency(form, code) is not None for code in LANGUAGES)
-            for form in forms
-        )
+        return any(form in self._vocabulary or self._in_dictionary(form) for form in forms)
 
     def _find(self, word: str, language: str) -> str | None:
         """The best candidate for one word in lower case, or None."""
         if self._is_known(word):
-            return None
+            return self._is_slip(word)
         scores = self._from_corpus(word)
         if not scores:
             scores = self._from_dictionary(word, language)
         if not scores:
             return None
         return max(sorted(scores), key=lambda candidate: scores[candidate])
+
+    def _is_slip(self, word: str) -> str | None:
+        """The common word that a rare one of the passages is a slip of, or None.
+
+        Passages hold misspellings too. A word that no dictionary has, that hardly any passage
+        holds, and that differs by a doubled or swapped letter from a common one is taken as such.
+        """
+        count = self._vocabulary.count(word)
+        if not 0 < count <= 2 or len(word) < self._options.slip_from or self._in_dictionary(word):
+            return None
+        plain = fold(word)
+        for candidate, _, _ in extract(
+            plain, self._vocabulary.near_length(len(plain), 1), scorer=OSA.distance, score_cutoff=1
+        ):
+            written = self._vocabulary.as_written(candidate) or candidate
+            if candidate != plain and _cost(plain, candidate, 1) <= 0.8:
+                if self._vocabulary.count(written) >= self._options.slip_ratio * count:
+                    return written
+        return None
+
+    def _in_dictionary(self, word: str) -> bool:
+        return any(self._lexicon.frequency(word, code) is not None for code in LANGUAGES)
 
     def _from_corpus(self, word: str) -> dict[str, float]:
         """Words of the passages that are near, with a score."""
