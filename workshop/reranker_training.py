@@ -103,61 +103,10 @@ def _runs_bfloat16(torch: Any) -> bool:
     return bool(probe and probe())
 
 
-def export_int8(model: Any, tokenizer: Any, folder: Path, *, max_tokens: int) -> Path:
-    """Write `model.onnx` (int8 weights, word vectors included), `tokenizer.json`, `config.json`.
+def load_trained(folder: Path) -> tuple[Any, Any]:
+    """The (model, tokenizer) that training left in `folder`."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, logging
 
-    Inputs `input_ids`, `attention_mask`, `token_type_ids` (int64 [batch, tokens]); output
-    `logits` (float32 [batch, 1]).
-    """
-    import json
-    import tempfile
-
-    import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-
-    class Scores(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
-
-        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
-            return self.inner(
-                input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
-            ).logits
-
-    sample = tokenizer(
-        ["a query", "another"],
-        ["a passage", "another one, longer"],
-        padding=True,
-        return_tensors="pt",
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        full = Path(scratch) / "model.onnx"
-        torch.onnx.export(
-            Scores().eval(),
-            tuple(sample[name] for name in names),
-            str(full),
-            input_names=names,
-            output_names=["logits"],
-            dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names}
-            | {"logits": {0: "batch"}},
-            opset_version=17,
-            dynamo=False,
-        )
-        # Seven bits: x86 processors without VNNI add pairs of products in 16 bits.
-        quantize_dynamic(
-            full,
-            folder / "model.onnx",
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-        )
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"max_tokens": max_tokens, "labels": 1}
-    (folder / "config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
-    return folder / "model.onnx"
+    logging.disable_progress_bar()
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)

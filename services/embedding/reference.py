@@ -45,7 +45,7 @@ class SentenceTransformersEncoder:
         self.name = model.rstrip("/").rsplit("/", 1)[-1]
         limit = int(self._model.max_seq_length or 512)
         self.max_tokens = self._model.max_seq_length = min(max_tokens or limit, limit)
-        self.dimension = int(self._model.get_sentence_embedding_dimension() or 0)
+        self.dimension = int(self._model.get_embedding_dimension() or 0)
         self.prompts = prompts_by_input_type(self._model.prompts or {})
         if query_prefix is not None:
             self.prompts["query"] = query_prefix

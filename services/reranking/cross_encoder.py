@@ -40,7 +40,8 @@ class OnnxCrossEncoder:
         self.model = f"cross-encoder/{folder.name}"
         self.batch_tokens = batch_tokens
         self._session = open_session(folder / "model.onnx", threads)
-        self._tokenizer = open_tokenizer(folder, min(limit, max_tokens))
+        self.max_tokens = min(limit, max_tokens)
+        self._tokenizer = open_tokenizer(folder, self.max_tokens)
 
     def score(self, query: str, texts: Sequence[str], time_left: TimeLeft) -> list[float | None]:
         """sigmoid(logit) for each text, in the order given, while there is time."""

@@ -85,19 +85,37 @@ class TokenEncoder:
         (states,) = self.session.run(
             ["last_hidden_state"], {"input_ids": ids, "attention_mask": mask}
         )
+        return self.select(states, encodings, kind)
+
+    def select(
+        self, states: NDArray[np.float32], encodings: Sequence[Any], kind: str
+    ) -> list[NDArray[np.float32]]:
+        """The rows of `last_hidden_state` that count, each scaled to length 1, text by text."""
         skipped = len(self._prompts[kind])
         vectors = []
         for state, encoding in zip(states, encodings, strict=True):
-            kept = state[[at for at, keep in enumerate(_kept(encoding, skipped)) if keep]]
+            kept = state[_kept(encoding, skipped, words_only=kind == "query")]
             norms = np.linalg.norm(kept, axis=1, keepdims=True)
             vectors.append(kept / np.maximum(norms, 1e-12))
         return vectors
 
 
-def _kept(encoding: Any, skipped: int) -> Iterator[bool]:
-    """Whether each token counts: special tokens and the prefix do not."""
-    for special, (_, end) in zip(encoding.special_tokens_mask, encoding.offsets, strict=True):
-        yield not special and end > skipped
+def _kept(encoding: Any, skipped: int, *, words_only: bool) -> list[int]:
+    """The tokens that count: no special ones, none of the prefix (`skipped` characters long).
+
+    Of a query no punctuation either: a question mark has a best match in every passage, and
+    says nothing about any.
+    """
+    text = [
+        at
+        for at, (special, (_, end)) in enumerate(
+            zip(encoding.special_tokens_mask, encoding.offsets, strict=True)
+        )
+        if not special and end > skipped
+    ]
+    if not words_only:
+        return text
+    return [at for at in text if any(map(str.isalnum, encoding.tokens[at]))] or text
 
 
 class LateInteraction:

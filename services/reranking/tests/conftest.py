@@ -13,7 +13,10 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 ROOT = Path(__file__).parents[3]
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", "query", "passage", ":", *"abcdefghijklmnopqrstuvwxyz"]
+WORDS = [
+    *("<pad>", "<s>", "</s>", "<unk>", "query", "passage", ":", ",", "?", "!"),
+    *"abcdefghijklmnopqrstuvwxyz",
+]
 DIMENSION = 8
 
 
@@ -77,7 +80,7 @@ def write_tiny_cross_encoder(folder: Path) -> Path:
     """logit = pairs of equal words between query and passage, minus one."""
     folder.mkdir()
     table = np.eye(len(WORDS), dtype=np.float32)
-    table[:7] = 0.0  # special tokens and prefix words count nothing
+    table[:10] = 0.0  # special tokens and prefix words count nothing
     constants = {
         "table": table,
         "axis1": np.array([1], np.int64),

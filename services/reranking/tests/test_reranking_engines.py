@@ -72,6 +72,14 @@ def test_prefix_and_special_tokens_have_no_vectors(late):
     assert vectors.shape == (3, late.encoder.dimension)
 
 
+def test_punctuation_counts_in_passages_and_not_in_queries(late):
+    def tokens(text, kind):
+        return len(late.encoder.encode([text], kind)[0])
+
+    assert (tokens("a , b ?", "passage"), tokens("a , b ?", "query")) == (4, 2)
+    assert tokens("? !", "query") == 2  # nothing else to go by
+
+
 def test_passages_are_encoded_once(late):
     assert late.put(["a b", "c d", "a b"]) == (2, 0)
     assert late.put(["c d", "e f"]) == (1, 1)
