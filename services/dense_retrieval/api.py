@@ -159,6 +159,10 @@ async def _open(app: FastAPI, settings: Settings) -> VectorStore:
     readiness = app.state.readiness
     key = settings.qdrant_api_key
     options = Options(settings.exact_below, settings.hnsw_ef, settings.min_free_bytes)
+    readiness.set_missing(
+        "opening the collection; with more passages than DENSE_EXACT_BELOW and no HNSW graph yet, "
+        "the graph is built first, which takes minutes"
+    )
     while True:
         try:
             return await asyncio.to_thread(

@@ -83,7 +83,15 @@ class EdgeStore(VectorStore):
             self._load()
 
     def _load(self) -> None:
-        self._shard = qdrant.EdgeShard.load(str(self._data))
+        try:
+            self._shard = qdrant.EdgeShard.load(str(self._data))
+        except Exception as error:
+            self._lock.release()
+            if "WouldBlock" in str(error):  # a child that builds the graph outlived its parent
+                raise StoreLocked(
+                    f"the collection in {self._path} is still being worked on by another process"
+                ) from error
+            raise
         self._recount()
 
     def _recount(self) -> None:
@@ -266,7 +274,7 @@ def _stored_spaces(data: Path) -> list[Space]:
 
 
 def _in_child(work: Callable[..., None], *arguments: object) -> None:
-    child = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    child = multiprocessing.get_context("spawn").Process(target=work, args=arguments, daemon=True)
     child.start()
     child.join()
     if child.exitcode:

@@ -1,6 +1,6 @@
 """The keyword index without the service."""
 
-import json
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.sparse_retrieval import domain
+from services.sparse_retrieval import domain, quality
 from services.sparse_retrieval.domain import (
     Filter,
     IndexFull,
@@ -94,8 +94,6 @@ def test_the_score_is_bm25():
 
     Both passages have four terms, so the length factor is 1.
     """
-    import math
-
     with KeywordIndex() as index:
         index.put([passage("a", "red red green blue"), passage("b", "one two three four")])
         [hit] = index.search("red", language="en")
@@ -378,20 +376,17 @@ def eval_dir():
     ("name", "language", "least"), [("xquad-en", "en", 0.95), ("faquad-pt", "pt", 0.89)]
 )
 def test_quality_on_a_real_collection(name, language, least):
-    """nDCG@10 with one relevant passage a query: 1 / log2(1 + rank)."""
-    import math
-
-    folder = eval_dir() / name
+    collection = quality.read(eval_dir() / name, language)
     with KeywordIndex() as index:
-        index.put(
-            passage(row["_id"], row["text"], title=row["title"], language=language)
-            for row in map(json.loads, (folder / "corpus.jsonl").open())
-        )
-        judged = [line.split("\t") for line in (folder / "qrels" / "test.tsv").open()][1:]
-        relevant = {row[0]: row[1] for row in judged}
-        gains = []
-        for row in map(json.loads, (folder / "queries.jsonl").open()):
-            found = ids(index.search(row["text"], language=language, top_k=10))
-            wanted = relevant[row["_id"]]
-            gains.append(1 / math.log2(2 + found.index(wanted)) if wanted in found else 0.0)
-    assert sum(gains) / len(gains) >= least
+        index.put(collection.passages)
+        assert quality.mean_ndcg(index, collection) >= least
+        assert quality.mean_ndcg(index, collection, accents=False) >= least
+
+
+def test_ndcg_by_hand():
+    assert quality.ndcg(["a", "b"], {"a": 1}) == 1
+    assert quality.ndcg(["b", "a"], {"a": 1}) == pytest.approx(1 / math.log2(3))
+    assert quality.ndcg(["c", "a"], {"a": 2, "b": 1}) == pytest.approx(
+        (2 / math.log2(3)) / (2 + 1 / math.log2(3))
+    )
+    assert quality.ndcg(["x"] * 10 + ["a"], {"a": 1}) == 0
