@@ -114,16 +114,24 @@ class _Driver(Protocol):
 class Broker:
     """Publishes and consumes. Connects in the background and again after every loss.
 
-    `connected` tells whether messages can flow now. Make it inside a running event loop.
+    `connected` tells whether messages can flow now. `timeout` bounds a publish and `drain` what
+    running handlers get in `stop`, in seconds. Make it inside a running event loop.
     """
 
     def __init__(
-        self, url: str, *, client: str, streams: tuple[Stream, ...], timeout: float = 5.0
+        self,
+        url: str,
+        *,
+        client: str,
+        streams: tuple[Stream, ...],
+        timeout: float = 5.0,
+        drain: float = 10.0,
     ) -> None:
         self.url = url
         self.timeout = timeout
         self._streams = streams
-        self._driver = _driver(url, client, timeout)
+        self._drain = drain
+        self._driver = _driver(url, client, timeout, drain)
         self._subscriptions: list[_Subscription] = []
         self._running: dict[_Subscription, list[Any]] = {}
         self._ready = asyncio.Event()
@@ -161,7 +169,7 @@ class Broker:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.5)
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(self._drain + 5):
                 await self._driver.broker.stop()
 
     async def publish(
@@ -225,21 +233,21 @@ def _trace_headers() -> dict[str, str]:
     return sent
 
 
-def _driver(url: str, client: str, timeout: float) -> _Driver:
+def _driver(url: str, client: str, timeout: float, drain: float) -> _Driver:
     scheme = url.partition("://")[0]
     if scheme in ("nats", "tls"):
-        return _Nats(url, client, timeout)
+        return _Nats(url, client, timeout, drain)
     if scheme in ("redis", "rediss"):
-        return _Redis(url, client)
+        return _Redis(url, client, drain)
     if scheme in ("amqp", "amqps"):
-        return _Rabbit(url)
+        return _Rabbit(url, drain)
     raise ValueError(f"{scheme}:// is not a broker; use nats://, redis:// or amqp://")
 
 
 class _Nats:
     """JetStream: file storage, refuses new messages when full, removes duplicates by id."""
 
-    def __init__(self, url: str, client: str, timeout: float) -> None:
+    def __init__(self, url: str, client: str, timeout: float, drain: float) -> None:
         from faststream.nats import NatsBroker
 
         self.timeout = timeout
@@ -249,7 +257,7 @@ class _Nats:
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             connect_timeout=3,
-            graceful_timeout=10.0,
+            graceful_timeout=drain,
             logger=None,
             apply_types=False,
         )
@@ -362,11 +370,16 @@ class _Redis:
     A message that is not ended comes again after `ack_wait`, to whoever reads the group.
     """
 
-    def __init__(self, url: str, client: str) -> None:
+    def __init__(self, url: str, client: str, drain: float) -> None:
         from faststream.redis import RedisBroker
 
         self.client = f"{client}-{os.getpid()}"
-        self.broker = RedisBroker(url, graceful_timeout=10.0, apply_types=False)
+        self.broker = RedisBroker(
+            url,
+            graceful_timeout=drain,
+            apply_types=False,
+            logger=None,  # type: ignore[arg-type]
+        )
 
     @property
     def _redis(self) -> Any:
@@ -422,11 +435,11 @@ class _Rabbit:
     Publisher confirms are on: `publish` returns when the queues have the message on disk.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, drain: float) -> None:
         from faststream.rabbit import Channel, RabbitBroker
 
         self._channel = Channel
-        self.broker = RabbitBroker(url, graceful_timeout=10.0, apply_types=False)
+        self.broker = RabbitBroker(url, graceful_timeout=drain, apply_types=False, logger=None)
 
     def _exchange(self, stream: Stream) -> Any:
         from faststream.rabbit import ExchangeType, RabbitExchange
