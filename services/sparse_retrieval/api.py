@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from services.chassis import Problem, ServiceSettings, create_service, current
 
-from .domain import Filter, IndexFull, KeywordIndex
+from .domain import Filter, IndexFull, IndexLocked, KeywordIndex
 from .schemas import (
     DeleteResponse,
     Id,
@@ -66,7 +66,7 @@ class _Threads:
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
-        index = await asyncio.to_thread(_open, settings)
+        index = await _open(app, settings)
         app.state.index, app.state.threads = index, _Threads()
         registry = app.state.metrics.registry
         app.state.search_seconds = Histogram(
@@ -90,10 +90,21 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
 
-def _open(settings: Settings) -> KeywordIndex:
+async def _open(app: FastAPI, settings: Settings) -> KeywordIndex:
+    """Open the index; while another process has its folder, say so and try again."""
     if settings.in_memory:
         return KeywordIndex()
-    return KeywordIndex(settings.home, min_free_bytes=settings.min_free_bytes)
+    readiness = app.state.readiness
+    while True:
+        try:
+            return await asyncio.to_thread(
+                KeywordIndex, settings.home, min_free_bytes=settings.min_free_bytes
+            )
+        except IndexLocked as error:
+            if readiness.reason == "shutting down":
+                raise
+            readiness.set_missing(str(error))
+        await asyncio.sleep(1.0)
 
 
 def _json(body: object, **headers: str) -> Response:

@@ -99,13 +99,15 @@ async def test_a_full_disk_is_a_503_and_nothing_is_stored(client, monkeypatch):
     assert (await client.get("/v1/stats")).json()["passages"] == 0
 
 
-async def test_a_taken_folder_is_named_by_readiness_and_left_alone(settings):
-    with (
-        KeywordIndex(settings.home),
-        pytest.raises(RuntimeError, match="open in another process"),
-    ):
-        async with running(create_app(settings), timeout=1.5):
+async def test_a_taken_folder_is_named_by_readiness_and_opened_once_it_is_free(settings):
+    owner = KeywordIndex(settings.home)
+    app = create_app(settings)
+    with pytest.raises(RuntimeError, match="open in another process"):
+        async with running(app, timeout=0.5):
             pass
+    asyncio.get_running_loop().call_later(0.2, owner.close)
+    async with running(create_app(settings), timeout=10) as client:
+        assert (await client.get("/readyz")).status_code == 200
 
 
 async def test_passages_are_there_after_a_restart(settings):
