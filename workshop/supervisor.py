@@ -34,20 +34,36 @@ from setproctitle import setproctitle
 from .catalogue import ProcessSpec
 from .paths import ROOT
 
-PRELOAD = (
-    "aiohttp",
-    "fastapi",
-    "httptools",
-    "orjson",
-    "prometheus_client",
-    "pydantic_settings",
-    "services.chassis",
-    "structlog",
-    "uvicorn.protocols.http.httptools_impl",
-    "uvicorn.lifespan.on",
-    "uvloop",
-)
-"""Imported before the first fork. Nothing here may start a thread or an event loop."""
+PRELOAD: dict[int, tuple[str, ...]] = {
+    1: (
+        "aiohttp",
+        "fastapi",
+        "httptools",
+        "numpy",
+        "orjson",
+        "prometheus_client",
+        "pydantic_settings",
+        "services.chassis",
+        "structlog",
+        "tokenizers",
+        "uvicorn.lifespan.on",
+        "uvicorn.protocols.http.httptools_impl",
+        "uvloop",
+    ),
+    3: (
+        "faststream.nats",
+        "services.chassis.broker",
+        "services.chassis.events",
+        "sqlalchemy",
+        "sqlalchemy.dialects.sqlite",
+        "sqlalchemy.orm",
+    ),
+}
+"""What is imported before the first fork of a tier: models load while the rest is imported.
+
+Nothing here may start a thread or an event loop (numpy's BLAS does not with
+OPENBLAS_NUM_THREADS=1, which `workshop.system` sets).
+"""
 
 GRACE = float(os.environ.get("WORKSHOP_GRACE") or 15.0)
 """Seconds between SIGTERM and SIGKILL: longer than a service's `drain_timeout`."""
@@ -131,6 +147,7 @@ class Supervisor:
         self.base = base
         self.fork = _can_fork()
         self.token = secrets.token_urlsafe(24)
+        self.to_preload = dict(PRELOAD)
         self.closing = False
         self.log: IO[bytes] = open(logs / "supervisor.log", "ab", buffering=0)  # noqa: SIM115
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -258,7 +275,20 @@ class Supervisor:
             return
         self.say(f"{spec.name}: started, pid {process.child.pid}")
 
+    def preload(self, tier: int) -> None:
+        """Import what is shared from `tier` down, once.
+
+        As the documentation of gc.freeze() advises for a fork without exec, nothing is collected
+        before it: no page gets holes that a child would then fill, and so copy.
+        """
+        for level in [level for level in self.to_preload if level <= tier]:
+            gc.disable()
+            for module in self.to_preload.pop(level):
+                importlib.import_module(module)
+            gc.freeze()
+
     def start_fork(self, spec: ProcessSpec) -> _Child:
+        self.preload(spec.tier)
         pid = os.fork()
         if pid:
             return _Child(pid)
@@ -424,13 +454,6 @@ def main(plan_file: str, state_file: str) -> None:
     logs = Path(plan["logs"])
     setproctitle("workshop: supervisor")
     supervisor = Supervisor(specs, Path(state_file), logs, plan["base"])
-    if supervisor.fork:
-        # As the documentation of gc.freeze() advises for fork without exec: no collection
-        # before the fork, so that no page gets holes that a child would then fill and copy.
-        gc.disable()
-        for module in PRELOAD:
-            importlib.import_module(module)
-        gc.freeze()
     try:
         supervisor.run()
         return

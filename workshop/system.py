@@ -159,7 +159,7 @@ class System:
         control = self.state["control"]
         request = {"token": control["token"], "do": do, "name": name, **more}
         try:
-            with socket.create_connection(("127.0.0.1", control["port"]), timeout=5.0) as link:
+            with socket.create_connection(("127.0.0.1", control["port"]), timeout=30.0) as link:
                 link.sendall(json.dumps(request).encode() + b"\n")
                 with link.makefile("rb") as stream:
                     answer = json.loads(stream.readline())
@@ -404,6 +404,8 @@ def _environment() -> dict[str, str]:
         "WORKSHOP_HOME": str(paths.home()),
         # Two allocation arenas in place of eight a core: threads return memory sooner.
         "MALLOC_ARENA_MAX": "2",
+        # The models' own runtimes have threads; numpy's would only be more, in every process.
+        "OPENBLAS_NUM_THREADS": "1",
         # No service talks to a model hub unless a person says so.
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -168,6 +169,23 @@ def test_a_stubborn_process_is_killed(tiny: Start, monkeypatch: pytest.MonkeyPat
         stubborn.wait(0.3)
     assert system.stop()
     assert not stubborn.is_running()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
+def test_what_is_imported_before_the_fork_starts_no_thread() -> None:
+    code = (
+        "import importlib, os; from workshop.supervisor import PRELOAD; "
+        "[importlib.import_module(m) for ms in PRELOAD.values() for m in ms]; "
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "1"
 
 
 def test_rotation_keeps_what_was_written(tmp_path: Path) -> None:
