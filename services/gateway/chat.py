@@ -121,12 +121,19 @@ async def chunks(
 
 def _error(document: dict[str, Any]) -> bytes:
     """A failure after the start: OpenAI's clients raise what stands in `error`."""
-    document = scrubbed(document)
-    error = {
-        "message": document.get("detail"),
-        "type": document.get("type"),
-        "code": document.get("status"),
-        "param": None,
-        "problem": document,
+    return b"data: " + orjson.dumps(with_error(scrubbed(document))) + b"\n\n"
+
+
+def with_error(document: dict[str, Any]) -> dict[str, Any]:
+    """A problem document with the member `error`, which OpenAI's clients read."""
+    fields = document.get("errors") or [{}]
+    return document | {
+        "error": {
+            "message": document.get("detail"),
+            "type": "server_error"
+            if document.get("status", 500) >= 500
+            else "invalid_request_error",
+            "param": fields[0].get("field"),
+            "code": str(document.get("type", "")).rpartition(":")[2],
+        }
     }
-    return b"data: " + orjson.dumps({"error": error}) + b"\n\n"

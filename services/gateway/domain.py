@@ -9,7 +9,7 @@ from typing import Any
 _ADDRESS = re.compile(
     r"""\b(?:https?|nats|redis|postgresql(?:\+\w+)?)://[^\s"'<>)\]]+  # a URL
     |\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b                             # an IPv4 address
-    |\b[\w.-]+:\d{2,5}\b(?![\w:])                                     # host:port
+    |\b(?=[\w.-]*[A-Za-z])[\w.-]+:\d{4,5}\b(?![\w:])                   # host:port
     """,
     re.VERBOSE,
 )

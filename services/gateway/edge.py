@@ -14,19 +14,23 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 from fastapi import HTTPException
 from prometheus_client import CollectorRegistry, Counter
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.chassis import Problem
+from services.chassis.problems import MEDIA_TYPE as PROBLEM_TYPE
 
+from .chat import with_error
 from .keys import KeyRing
 from .quotas import Quotas, caller_of_address, rate_headers
 from .settings import Settings
 
 _VERSION = re.compile(r"^/v(\d+)(/|$)")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OPENAI_PATHS = ("/v1/chat/", "/v1/models")
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _CSP = (
@@ -43,7 +47,10 @@ _HEADERS = {
 
 
 class Shield:
-    """Security headers on every answer. `docs_csp` is the policy of `/docs` alone."""
+    """Security headers on every answer. `docs_csp` is the policy of `/docs` alone.
+
+    On OpenAI's paths a problem document also gets the member that OpenAI's clients read.
+    """
 
     def __init__(self, app: ASGIApp, *, docs_csp: str) -> None:
         self.app = app
@@ -67,7 +74,8 @@ class Shield:
                 message = {**message, "headers": headers + added}
             await send(message)
 
-        await self.app(scope, receive, send_marked)
+        openai = scope["path"].startswith(_OPENAI_PATHS)
+        await self.app(scope, receive, _with_error(send_marked) if openai else send_marked)
 
 
 class BodyTooSlow(HTTPException):
@@ -295,6 +303,28 @@ def _with_headers(send: Send, added: Mapping[str, str]) -> Send:
         await send(message)
 
     return send_more
+
+
+def _with_error(send: Send) -> Send:
+    """Adds OpenAI's `error` to a problem document; everything else passes as it comes."""
+    start: Message | None = None
+
+    async def send_error(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            if (b"content-type", PROBLEM_TYPE.encode()) in message["headers"]:
+                start = message
+                return
+        elif start is not None:
+            body = orjson.dumps(with_error(orjson.loads(message["body"])))
+            kept = [item for item in start["headers"] if item[0] != b"content-length"]
+            length = (b"content-length", str(len(body)).encode())
+            await send({**start, "headers": [*kept, length]})
+            start = None
+            message = {**message, "body": body}
+        await send(message)
+
+    return send_error
 
 
 def _without_body(send: Send) -> Send:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.chassis import ApiModel
 
@@ -240,12 +240,38 @@ class FeedbackRequest(ApiModel):
         "answer_copied",
         "question_reasked",
     ] = Field(description="what happened")
-    value: int | Annotated[str, Field(max_length=500)] | None = Field(
-        None, description="thumbs: -1 or 1; stars: 1 to 5; citation_opened: the passage id"
+    value: (
+        Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
+        | Annotated[str, Field(max_length=10_000)]
+        | None
+    ) = Field(
+        None,
+        description="thumbs: 1 or -1; stars: 1 to 5; correction: the better answer; "
+        "citation_opened: the passage id",
     )
-    comment: str | None = Field(None, max_length=4000, description="in the person's words")
-    question: str | None = Field(None, max_length=2000, description="as it was asked")
-    answer: str | None = Field(None, max_length=20_000, description="correction: the right answer")
+    comment: str | None = Field(None, max_length=10_000, description="in the person's words")
+    question: str | None = Field(None, max_length=4000, description="the question asked")
+    answer: str | None = Field(None, max_length=20_000, description="the answer given")
+
+    @field_validator("value", "comment", "question", "answer")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\x00" in value:
+            raise ValueError("the character U+0000 cannot be stored")
+        return value
+
+    @model_validator(mode="after")
+    def _value_fits_kind(self) -> FeedbackRequest:
+        """Checked here too: what goes to the outbox has been promised to be stored."""
+        if self.kind == "thumbs" and self.value not in (1, -1):
+            raise ValueError("value must be 1 or -1 for the kind thumbs")
+        if self.kind == "stars" and self.value not in (1, 2, 3, 4, 5):
+            raise ValueError("value must be 1 to 5 for the kind stars")
+        if self.kind == "comment" and not (self.comment or "").strip():
+            raise ValueError("comment must not be empty for the kind comment")
+        if self.kind == "correction" and not str(self.value or self.comment or "").strip():
+            raise ValueError("value must hold the better answer for the kind correction")
+        return self
 
 
 class FeedbackAccepted(ApiModel):

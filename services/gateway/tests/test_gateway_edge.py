@@ -305,7 +305,9 @@ def test_keys_are_read_from_text_with_comments():
     assert parse_keys("") == {}
 
 
-@pytest.mark.parametrize("text", ["ana", "ana:123", "ana:" + "G" * 64, f"a:{'0' * 64} a:{'0' * 64}"])
+@pytest.mark.parametrize(
+    "text", ["ana", "ana:123", "ana:" + "G" * 64, f"a:{'0' * 64} a:{'0' * 64}"]
+)
 def test_a_wrong_key_entry_is_an_error_that_does_not_repeat_it(text):
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the text is checked below
         parse_keys(text)
