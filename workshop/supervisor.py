@@ -331,8 +331,6 @@ class Supervisor:
         ):
             return {"ok": False, "error": "wrong token"}
         command, name = request.get("do"), request.get("name")
-        if command == "status":
-            return {"ok": True, **self.describe()}
         if command == "shutdown":
             self.stop()
             return {"ok": True}
@@ -372,6 +370,7 @@ class Supervisor:
             "pid": os.getpid(),
             "created": psutil.Process().create_time(),
             "base": self.base,
+            "file": str(self.state_file),
             "closing": self.closing,
             "processes": {name: p.describe() for name, p in self.processes.items()},
         }

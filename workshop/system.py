@@ -128,9 +128,14 @@ class System:
         self._tell("shutdown")
 
     def refresh(self) -> System:
-        """The state now, asked of the supervisor."""
-        answer = self._tell("status")
-        return System({**self.state, **answer})
+        """The state now. The supervisor writes every change of it before it answers."""
+        state = _read_state(Path(self.state["file"]))
+        if state is None or not _alive(self.pid, self.state["created"]):
+            raise WorkshopError(
+                f"The supervisor (pid {self.pid}) does not run any more.",
+                "`workshop down` cleans up, `workshop up` starts anew.",
+            )
+        return System(state)
 
     def wait(self, name: str, timeout: float = 60.0) -> None:
         """Until `name` is ready. Raises `WorkshopError` with its reason after `timeout` seconds."""
@@ -517,9 +522,9 @@ def _alive(pid: int, created: float) -> bool:
         return False
 
 
-def _read_state() -> dict[str, Any] | None:
+def _read_state(file: Path | None = None) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(state_file().read_text()))
+        return dict(json.loads((file or state_file()).read_text()))
     except (OSError, ValueError):
         return None
 
