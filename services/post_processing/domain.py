@@ -15,6 +15,7 @@ from .grounding import Evidence, Source, Support
 from .text import (
     Segment,
     citations,
+    fold,
     join,
     language_of,
     segments,
@@ -24,14 +25,22 @@ from .text import (
 Mode = Literal["generated", "extractive"]
 
 
+# A question that "yes" answers may be said back as its answer. On folded text.
+_YES_NO = re.compile(
+    r"(?:is|are|was|were|do|does|did|can|could|may|should|must|will|would|has|have|e|sao|foi|pode|"
+    r"podem|posso|deve|devem|devo|ha|existe|existem|tem|preciso|precisa|vale)\b"
+)
+_HOW_MANY = re.compile(r"\b(?:how (?:many|much)|quant[oa]s?|que porcentagem|what percentage)\b")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Thresholds from 0 to 1, chosen on the handbook's train and validation questions with
     `python -m services.post_processing.evaluate`."""
 
-    support_threshold: float = 0.55
-    cross_threshold: float = 0.35
-    coverage_threshold: float = 0.4
+    support_threshold: float = 0.5
+    cross_threshold: float = 0.3
+    relevance_threshold: float = 0.52
     mask_personal_data: bool = True
     mask_profanity: bool = True
 
@@ -92,6 +101,7 @@ class _Run:
         mode: Mode,
         policy: Policy,
     ) -> None:
+        self.question = question
         self.language = language_of(language)
         self.policy = policy
         self.mode = mode
@@ -109,6 +119,9 @@ class _Run:
         parts = segments(safety.without_label(answer.strip()))
         parts = self._without_leaks(parts)
         parts = self._without_unknowns(parts)
+        if not parts:
+            return self._refuse()
+        parts = self._without_echoes(parts)
         if not parts:
             return self._refuse()
         checked = [self._check(part) for part in parts]
@@ -165,6 +178,30 @@ class _Run:
             self.decide("refusal", "refused", "the model says that it does not know")
         return kept
 
+    def _without_echoes(self, parts: list[Segment]) -> list[Segment]:
+        """Without sentences that only say the question back; and nothing is left of an answer to
+        "how many" that holds no figure beside the question's own."""
+        if self.mode == "extractive":
+            return parts
+        kept = parts
+        if not _YES_NO.match(fold(self.question).strip()):
+            kept = [
+                part
+                for part in parts
+                if not self._is_claim(part)
+                or not self.evidence.repeats_question(without_citations(part.text))
+            ]
+            if len(kept) < len(parts):
+                self.decide("echo", "removed", f"{len(parts) - len(kept)} parts say the question")
+        if kept and _HOW_MANY.search(fold(self.question)):
+            said = " ".join(without_citations(part.text) for part in kept)
+            if not self.evidence.has_new_figure(said):
+                self.decide(
+                    "answer_type", "refused", "the question asks for a figure, none is given"
+                )
+                return []
+        return kept
+
     # -- citations and support ------------------------------------------------------------
 
     def _check(self, segment: Segment) -> _Checked:
@@ -175,8 +212,8 @@ class _Run:
         invalid = [number for number in given if number not in self.sources]
         if invalid:
             self.decide("citation", "removed", f"[{invalid[0]}] is no source that was given")
-        if not self.evidence.says_something(claim):
-            return item  # "Yes." stands or falls with its neighbour
+        if not self._is_claim(segment):
+            return item
         supports = {number: self.evidence.support(claim, number) for number in self.sources}
         good = {number: one.score for number, one in supports.items() if self._enough(one)}
         if not good:
@@ -197,6 +234,14 @@ class _Run:
         elif not dropped and not invalid:
             self.decide("citation", "passed", f"[{item.cited[0]}] supports “{shown}”")
         return item
+
+    def _is_claim(self, part: Segment) -> bool:
+        """Not "Yes." and not "A breaker opens in these cases:", which stand or fall with what
+        follows them."""
+        text = without_citations(part.text)
+        if text.rstrip().endswith(":") and self.evidence.repeats_question(text):
+            return False
+        return self.evidence.says_something(text)
 
     def _enough(self, support: Support) -> bool:
         policy = self.policy
@@ -222,13 +267,13 @@ class _Run:
         return share
 
     def _answers_the_question(self, cited: list[int]) -> bool:
-        """Whether the cited sources are about the question at all."""
-        coverage = self.evidence.coverage(cited)
-        if coverage >= self.policy.coverage_threshold:
-            self.decide("relevance", "passed", f"the sources hold {coverage:.2f} of the question")
+        """Whether the sources are about the question at all."""
+        relevance = self.evidence.relevance(cited)
+        if relevance >= self.policy.relevance_threshold:
+            self.decide("relevance", "passed", f"{relevance:.2f} of the question is in the sources")
             return True
         self.decide(
-            "relevance", "refused", f"the sources hold only {coverage:.2f} of the question's words"
+            "relevance", "refused", f"only {relevance:.2f} of the question is in the sources"
         )
         return False
 

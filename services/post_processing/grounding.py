@@ -22,10 +22,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .text import fold, glossary, language_of, numbers, sentences, terms
+from .text import (
+    fold,
+    glossary,
+    guess_language,
+    is_common,
+    language_of,
+    numbers,
+    sentences,
+    terms,
+)
 
 _QUESTION_WEIGHT = 0.35
 _ELSEWHERE = 0.5
+_COMMON_WEIGHT = 0.3
 _NEGATION_FACTOR = 0.75
 _NEGATIONS = {
     "en": {"not", "no", "never", "cannot", "without", "neither", "nor", "none", "t"},
@@ -96,14 +106,16 @@ class Evidence:
     def support(self, sentence: str, number: int) -> Support:
         """Support of a sentence (in the answer's language) by source `number`."""
         source = self.sources[number]
-        cross = source.language != self.language
-        figures = numbers(sentence, self.language)
+        # A small model asked in one language sometimes answers in that of its sources.
+        language = guess_language(sentence, self.language)
+        cross = source.language != language
+        figures = numbers(sentence, language)
         missing = sum(1 for values in figures if not values & source.numbers)
-        wanted = self._weights(sentence, source, cross)
+        wanted = self._weights(sentence, source, language)
         total = sum(wanted.values())
         if total == 0:
             return Support(0.0 if missing or not figures else 1.0, missing, cross)
-        found = {term: self._found_as(term, source, cross) for term in wanted}
+        found = {term: self._found_as(term, source, language) for term in wanted}
         best, negated = 0.0, False
         for start in range(max(1, len(source.sentences) - 1)):
             window = source.head.union(*source.sentences[start : start + 2])
@@ -114,48 +126,77 @@ class Evidence:
             if score > best:
                 best, negated = score, any(source.negated[start : start + 2])
         score = best / total
-        if _negated(sentence, self.language) and not negated:
+        if _negated(sentence, language) and not negated:
             score *= _NEGATION_FACTOR
         return Support(score, missing, cross)
 
-    def _weights(self, sentence: str, source: _Indexed, cross: bool) -> dict[str, float]:
+    def _weights(self, sentence: str, source: _Indexed, language: str) -> dict[str, float]:
         weights = {}
-        for term in set(terms(sentence, self.language)):
-            in_source = bool(self._found_as(term, source, cross))
+        for term in set(terms(sentence, language)):
+            in_source = bool(self._found_as(term, source, language))
             asked = term in self.question
             if asked and not in_source:
                 continue  # a word of the asker's own, perhaps misspelled: no claim of the answer
             weights[term] = self.weight(term) * (_QUESTION_WEIGHT if asked else 1.0)
         return weights
 
-    def _found_as(self, term: str, source: _Indexed, cross: bool) -> frozenset[str]:
-        """The stems of the source that this one stands for."""
+    def _found_as(self, term: str, source: _Indexed, language: str) -> frozenset[str]:
+        """The stems of the source that this one, of `language`, stands for."""
         if term in source.all:
             return frozenset({term})
-        if not cross:
+        if source.language == language:
             return frozenset()
-        paired = glossary().get(f"{self.language}:{term}", frozenset()) & source.all
+        paired = glossary().get(f"{language}:{term}", frozenset()) & source.all
         return paired or frozenset(other for other in source.all if _cognate(term, other))
 
-    def coverage(self, numbers_of_sources: Sequence[int]) -> float:
-        """Share of the question's content words and figures that these sources hold, 0 to 1.
+    def relevance(self, cited: Sequence[int]) -> float:
+        """How far the sources are about the question at all, 0 to 1.
 
-        Near-misses in spelling count, since questions are typed by people. 1.0 for a question
+        The mean of two shares of the question's content words and figures: what all sources
+        together hold, and what the best cited source alone holds. A question whose words are
+        only met one here, one there is about something else. Very common words weigh less;
+        near-misses in spelling count, since questions are typed by people. 1.0 for a question
         without content words ("And why?"): there is nothing to compare.
         """
-        sources = [self.sources[number] for number in numbers_of_sources]
-        hits = total = 0.0
-        for term in self.question:
-            total += 1
-            hits += any(
-                self._found_as(term, source, source.language != self.language)
-                or any(_alike(term, other) for other in source.all)
-                for source in sources
-            )
-        for values in self._question_numbers:
-            total += 1
-            hits += any(values & source.numbers for source in sources)
-        return hits / total if total else 1.0
+        weights = {
+            term: _COMMON_WEIGHT if is_common(term, self.language) else 1.0
+            for term in self.question
+        }
+        total = sum(weights.values()) + len(self._question_numbers)
+        if not total:
+            return 1.0
+        held = {number: self._held(source, weights) for number, source in self.sources.items()}
+        worth = [*weights.values(), *(1.0 for _ in self._question_numbers)]
+        together = [any(one[index] for one in held.values()) for index in range(len(worth))]
+        best = max((_sum(held[number], worth) for number in cited), default=0.0)
+        return (_sum(together, worth) + best) / (2 * total)
+
+    def _held(self, source: _Indexed, weights: dict[str, float]) -> list[bool]:
+        """For each word of the question, then for each figure, whether the source has it."""
+        words = [
+            bool(self._found_as(term, source, self.language))
+            or any(_alike(term, other) for other in source.all)
+            for term in weights
+        ]
+        return [*words, *(bool(values & source.numbers) for values in self._question_numbers)]
+
+    def repeats_question(self, sentence: str) -> bool:
+        """Whether a sentence has no content word and no figure that the question has not."""
+        new_terms = [
+            term
+            for term in terms(sentence, self.language)
+            if term not in self.question and not any(_alike(term, one) for one in self.question)
+        ]
+        return not new_terms and not self.has_new_figure(sentence)
+
+    def has_new_figure(self, text: str) -> bool:
+        """Whether the text has a figure that the question has not."""
+        known = frozenset().union(*self._question_numbers)
+        return any(not values & known for values in numbers(text, self.language))
+
+
+def _sum(held: Sequence[bool], worth: Sequence[float]) -> float:
+    return sum(value for has, value in zip(held, worth, strict=True) if has)
 
 
 def _negated(text: str, language: str) -> bool:

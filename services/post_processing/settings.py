@@ -33,11 +33,11 @@ class Settings(ServiceSettings):
         le=1,
         description="least support of a sentence by a source in the other language",
     )
-    coverage_threshold: float = Field(
-        _DEFAULT.coverage_threshold,
+    relevance_threshold: float = Field(
+        _DEFAULT.relevance_threshold,
         ge=0,
         le=1,
-        description="least share of the question's words that the cited sources must hold",
+        description="least share of the question that the sources must hold",
     )
     mask_personal_data: bool = Field(True, description="mask personal data in answers")
     mask_profanity: bool = Field(True, description="mask profane words that no source holds")
@@ -47,7 +47,7 @@ class Settings(ServiceSettings):
         return Policy(
             support_threshold=self.support_threshold,
             cross_threshold=self.cross_threshold,
-            coverage_threshold=self.coverage_threshold,
+            relevance_threshold=self.relevance_threshold,
             mask_personal_data=self.mask_personal_data,
             mask_profanity=self.mask_profanity,
         )

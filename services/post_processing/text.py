@@ -52,6 +52,27 @@ _STOPWORDS = {
     tanto te tem têm tendo ter tinha toda todas todo todos tu tudo um uma umas uns vai você vocês
     vos""",
 }
+# So common in any text that finding one in a source says next to nothing: the words with more
+# than five occurrences in ten thousand in pyspellchecker's frequency lists (film subtitles),
+# without those that no technical question has, and the words that questions are made of.
+_COMMON = {
+    "en": """always another anything around ask away back believe best better big bring call came
+    care change come day difference different even everything example exactly feel find first found
+    give go good great guys happen happens hear help hold hope keep kind know last leave left life
+    like little live long look lot love made make man many matter maybe mean meet move name need
+    never new next normally nothing now old people place play point put real really reason right
+    run said saw say see seems seen show someone something start stay still stop sure take talk
+    tell thing think thought time told took trying turn typical use used usual usually wait want
+    way went whole word work works wrong year years""",
+    "pt": """acabar acho acontece aconteceu acredito agora ajudar algo alguém anos apenas aqui bem
+    boa bom causa certeza chamar chegar coisa começar conta continuar costuma dar deixar depois
+    deve dia diferença diferente diz dizer encontrar exatamente exemplo falar fazer faz ficar fim
+    fora forma geralmente gosto grande hora importante ir levar lugar maneira melhor menos motivo
+    nada nenhum ninguém nome normalmente novo nunca ouvir palavra parece parte passar pedir pensar
+    perder pessoas possível preciso precisa primeira primeiro problema procura quero querer razão
+    sabe saber sair sentir serve talvez tempo tenho tentar tipo tirar tomar trabalho tratar usar
+    usa vai vale vem ver vez vezes vida vir viver voltar""",
+}
 _NUMBER_WORDS = {
     "en": "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen twenty",
@@ -96,6 +117,27 @@ _FIGURES = {
     for language, words in _NUMBER_WORDS.items()
 }
 _STEMMERS = {"en": Stemmer.Stemmer("english"), "pt": Stemmer.Stemmer("portuguese")}
+
+
+def is_common(term: str, language: str) -> bool:
+    """Whether a stem is one of the language's most frequent content words."""
+    return term in _common_stems()[language]
+
+
+@lru_cache(maxsize=1)
+def _common_stems() -> dict[str, frozenset[str]]:
+    return {
+        language: frozenset(stem(fold(word), language) for word in words.split())
+        for language, words in _COMMON.items()
+    }
+
+
+def guess_language(text: str, default: str) -> str:
+    """The language with more function words in the text; `default` unless it is clear."""
+    words = _PART.findall(fold(text))
+    counts = {language: sum(word in _STOP[language] for word in words) for language in LANGUAGES}
+    other = "pt" if default == "en" else "en"
+    return other if counts[other] >= counts[default] + 3 else default
 
 
 def language_of(language: str) -> str:
