@@ -44,6 +44,8 @@ class Document:
 
 @dataclass(slots=True)
 class IngestReport:
+    """`passages` counts those of new documents only; `failed` holds (name, reason)."""
+
     documents: int = 0
     unchanged: int = 0
     passages: int = 0
@@ -169,8 +171,10 @@ async def ingest(
                 except WorkshopError as error:
                     report.failed.append((name, error.what))
                 else:
-                    report.unchanged += bool(job.get("unchanged"))
-                    report.passages += int(job.get("passages") or 0)
+                    if job["unchanged"]:
+                        report.unchanged += 1
+                    else:
+                        report.passages += int(job.get("passages") or 0)
                 report.documents += 1
                 progress(report.documents / len(documents), name)
 
