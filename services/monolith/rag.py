@@ -36,7 +36,7 @@ from services.hybrid_search.settings import Settings as FusionSettings
 from services.ingestion.splitting import index_text, split_document
 from services.llm_server.server import find_model, parameters
 from services.llm_server.settings import Settings as LlmSettings
-from services.post_processing.domain import PostProcessor
+from services.post_processing.domain import postprocess
 from services.query_preprocessing.domain import Preprocessor
 from services.query_preprocessing.vocabulary import Vocabulary
 from services.reranking.domain import TimeLeft, rank
@@ -92,7 +92,6 @@ class Rag:
         if hasattr(self.reranker, "put"):
             self.reranker.put(list(self.texts.values()))
         self.tokenizer = load_tokenizer(models / "qwen2.5-coder-0.5b-instruct")
-        self.post_processor = PostProcessor()
         self.fusion = FusionSettings()
         llm = ChatOpenAI(
             base_url=llm_url or self.start_llm(models / "qwen2.5-coder-0.5b-instruct"),
@@ -196,9 +195,7 @@ class Rag:
         generated = time.perf_counter()
         sources = [asdict(source) for source in state["context"].sources]
         asked = state["asked"]
-        checked = self.post_processor.run(
-            question=asked.search_query, answer=text, sources=sources, language=asked.language
-        )
+        checked = postprocess(asked.search_query, text, sources, language=asked.language)
         return asdict(checked) | {
             "sources": sources,
             "passages": [passage["id"] for passage in state["reranked"]],

@@ -1,0 +1,53 @@
+"""The split changes the architecture, never the result: twenty fixed questions, both ways."""
+
+from __future__ import annotations
+
+import json
+
+import httpx2
+import pytest
+
+from workshop import models, paths
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+QUESTIONS = [
+    row
+    for line in (paths.ROOT / "handbook" / "questions.jsonl").open(encoding="utf-8")
+    if (row := json.loads(line)).get("fixed")
+]
+
+
+@pytest.fixture(scope="module")
+def monolith(indexed, tmp_path_factory):
+    from services.monolith.rag import Rag
+
+    home = tmp_path_factory.mktemp("monolith")
+    return Rag(home, models.models_folder(), f"{indexed.url('llm_server')}/v1")
+
+
+@pytest.fixture(scope="module")
+def orchestrator(indexed):
+    with httpx2.Client(base_url=indexed.url("orchestrator"), timeout=120) as client:
+        yield client
+
+
+def test_there_are_twenty_fixed_questions():
+    assert len(QUESTIONS) == 20
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda row: row["id"])
+def test_same_passages_same_order_same_text(monolith, orchestrator, question):
+    services = orchestrator.post("/v1/answer", json={"question": question["question"]}).json()
+    script = monolith.answer(question["question"])
+    assert services["degraded"] == []
+    assert [source["passages"] for source in services["sources"]] == [
+        source["passages"] for source in script["sources"]
+    ]
+    assert [source["text"] for source in services["sources"]] == [
+        source["text"] for source in script["sources"]
+    ]
+    assert services["answer"] == script["answer"]
+    assert [citation["id"] for citation in services["citations"]] == [
+        citation["id"] for citation in script["citations"]
+    ]
