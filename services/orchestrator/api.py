@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 
 from services.chassis import Problem, create_service, current, encode_event
+from services.chassis.events import Outbox
 from services.chassis.problems import internal_problem
 from services.chassis.sse import HEADERS, MEDIA_TYPE
 
@@ -30,7 +31,15 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.conversations = Conversations(
             settings.home / "conversations.sqlite", settings.conversation_ttl
         )
+        app.state.outbox = Outbox(
+            settings.home / "outbox.sqlite",
+            settings.broker_url,
+            settings.name,
+            registry=app.state.metrics.registry,
+        )
+        app.state.outbox.start()
         yield
+        await app.state.outbox.aclose()
         await clients.aclose()
         app.state.conversations.close()
 
@@ -114,7 +123,26 @@ async def _events(
             if name == "answer":
                 data = {"id": current().request_id, "conversation_id": conversation} | data
                 await asyncio.to_thread(store.add, conversation, body.question, data["answer"])
+                app.state.outbox.append("answer.completed", _event(data))
             yield name, data
+
+
+def _event(answer: dict[str, Any]) -> dict[str, Any]:
+    """What is told of an answer to whoever listens: how it was made, and the question, which the
+    reports show for the answers that went badly."""
+    names = (
+        "question",
+        "language",
+        "intent",
+        "kind",
+        "degraded",
+        "timings",
+        "groundedness",
+        "refused",
+        "first_token_ms",
+    )
+    passages = [name for source in answer["sources"] for name in source["passages"]]
+    return {name: answer[name] for name in names} | {"passages": passages}
 
 
 async def _encoded(events: AsyncGenerator[Event, None]) -> AsyncIterator[bytes]:

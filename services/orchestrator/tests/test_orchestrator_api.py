@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 
 import pytest
 from aiohttp import web
@@ -212,6 +213,20 @@ async def test_a_service_that_fails_is_stood_in_for_and_named(
     assert [source["id"] for source in answer["sources"]] == list(order)
     stages = {item["stage"]: item["status"] for item in answer["timings"]}
     assert stages[NAMES[gone]] == "degraded"
+
+
+async def test_an_answer_is_told_to_the_outbox_even_without_a_broker(client, tmp_path):
+    answer = await ask(client)
+    database = sqlite3.connect(tmp_path / "orchestrator" / "outbox.sqlite")
+    for _ in range(100):
+        rows = database.execute("SELECT * FROM outbox").fetchall()
+        if rows:
+            break
+        await asyncio.sleep(0.02)
+    told = str(rows)
+    assert len(rows) == 1
+    assert "answer.completed" in told
+    assert answer["id"] in told
 
 
 async def test_without_preprocessing_the_question_is_searched_as_typed(client, world):
