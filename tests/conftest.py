@@ -38,6 +38,7 @@ def system(system_environment: dict[str, str]) -> Iterator[processes.System]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in system_environment.items():
             patch.setenv(name, value)
+        patch.setenv("WORKSHOP_STOP_WITH", str(os.getpid()))
         first_run.ensure_models()
         base = processes.free_port_base()
         here = processes.start(base, first_run.model_settings())

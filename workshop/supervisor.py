@@ -155,6 +155,7 @@ class Supervisor:
         self.wake_in, self.wake_out = socket.socketpair()
         self.selector = selectors.DefaultSelector()
         self._last_rotation = 0.0
+        self._owner = int(os.environ.get("WORKSHOP_STOP_WITH") or 0)
 
     def run(self) -> None:
         """Until told to stop. Raises `_Forked` in each child."""
@@ -191,6 +192,8 @@ class Supervisor:
     def tick(self) -> None:
         """Move every process one step towards what is wanted of it."""
         now = time.monotonic()
+        if self._owner and not self.closing and not psutil.pid_exists(self._owner):
+            self.stop()  # a test run that was killed leaves no system behind
         changed = False
         for process in self.processes.values():
             changed |= self.reap(process, now)

@@ -171,6 +171,18 @@ def test_a_stubborn_process_is_killed(tiny: Start, monkeypatch: pytest.MonkeyPat
     assert not stubborn.is_running()
 
 
+def test_it_stops_with_the_process_that_it_was_tied_to(
+    tiny: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setenv("WORKSHOP_STOP_WITH", str(owner.pid))
+    here = tiny("web")
+    until(lambda: all_ready(here))
+    owner.kill()
+    owner.wait()
+    until(lambda: system.running() is None)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
 def test_what_is_imported_before_the_fork_starts_no_thread() -> None:
     code = (
