@@ -123,6 +123,7 @@ class _Run:
             return self._refuse()
         parts = self._without_echoes(parts)
         if not parts:
+            self.decide("groundedness", "refused", "the model gave no answer of its own")
             return self._refuse()
         checked = [self._check(part) for part in parts]
         self._settle_short_ones(checked)
@@ -179,8 +180,11 @@ class _Run:
         return kept
 
     def _without_echoes(self, parts: list[Segment]) -> list[Segment]:
-        """Without sentences that only say the question back; and nothing is left of an answer to
-        "how many" that holds no figure beside the question's own."""
+        """Without sentences that only say the question back.
+
+        Where nothing else is left, or "how many" was asked and no figure given, the model found
+        no words of its own: the sources' sentences that hold most of the question stand in.
+        """
         if self.mode == "extractive":
             return parts
         kept = parts
@@ -191,15 +195,20 @@ class _Run:
                 if not self._is_claim(part)
                 or not self.evidence.repeats_question(without_citations(part.text))
             ]
+            if not any(self._is_claim(part) for part in kept):
+                kept = []
             if len(kept) < len(parts):
                 self.decide("echo", "removed", f"{len(parts) - len(kept)} parts say the question")
-        if kept and _HOW_MANY.search(fold(self.question)):
+        how_many = _HOW_MANY.search(fold(self.question)) is not None
+        if kept and how_many:
             said = " ".join(without_citations(part.text) for part in kept)
             if not self.evidence.has_new_figure(said):
-                self.decide(
-                    "answer_type", "refused", "the question asks for a figure, none is given"
-                )
-                return []
+                self.decide("answer_type", "removed", "a figure is asked for, none is given")
+                kept = []
+        if not kept and (quoted := self.evidence.quote(with_figure=how_many)):
+            number, texts = quoted
+            self.decide("echo", "replaced", f"by sentences of source [{number}]")
+            return [Segment(f"{text} [{number}]") for text in texts]
         return kept
 
     # -- citations and support ------------------------------------------------------------
@@ -253,7 +262,7 @@ class _Run:
         with the one before when they are last."""
         for index in range(len(checked) - 1, -1, -1):
             item = checked[index]
-            if item.supported or self.evidence.says_something(without_citations(item.segment.text)):
+            if item.supported or self._is_claim(item.segment):
                 continue
             neighbours = checked[index + 1 : index + 2] or checked[max(0, index - 1) : index]
             item.supported = any(one.supported for one in neighbours)

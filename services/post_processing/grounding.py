@@ -71,6 +71,7 @@ class _Indexed:
     def __init__(self, source: Source) -> None:
         self.language = language_of(source.language)
         parts = [part for line in source.text.split("\n") for part in sentences(line)]
+        self.texts = parts
         self.sentences = [frozenset(terms(part, self.language)) for part in parts]
         self.negated = [_negated(part, self.language) for part in parts]
         head = f"{source.title} {source.heading}"
@@ -158,10 +159,7 @@ class Evidence:
         near-misses in spelling count, since questions are typed by people. 1.0 for a question
         without content words ("And why?"): there is nothing to compare.
         """
-        weights = {
-            term: _COMMON_WEIGHT if is_common(term, self.language) else 1.0
-            for term in self.question
-        }
+        weights = self._question_weights()
         total = sum(weights.values()) + len(self._question_numbers)
         if not total:
             return 1.0
@@ -170,6 +168,37 @@ class Evidence:
         together = [any(one[index] for one in held.values()) for index in range(len(worth))]
         best = max((_sum(held[number], worth) for number in cited), default=0.0)
         return (_sum(together, worth) + best) / (2 * total)
+
+    def _question_weights(self) -> dict[str, float]:
+        return {
+            term: _COMMON_WEIGHT if is_common(term, self.language) else 1.0
+            for term in self.question
+        }
+
+    def quote(self, *, with_figure: bool) -> tuple[int, list[str]] | None:
+        """The two adjacent sentences that hold most of the question, and their source's number.
+
+        Only from sources in the question's language, only if they hold at least half of it, and
+        with `with_figure` only if they have a figure that the question has not.
+        """
+        weights = self._question_weights()
+        best, least = None, 0.5 * sum(weights.values())
+        for number, source in self.sources.items():
+            if source.language != self.language:
+                continue
+            for start in range(max(1, len(source.texts) - 1)):
+                window = source.head.union(*source.sentences[start : start + 2])
+                texts = source.texts[start : start + 2]
+                score = sum(
+                    weight
+                    for term, weight in weights.items()
+                    if term in window or any(_alike(term, other) for other in window)
+                )
+                if score < least or (best is not None and score == least):
+                    continue
+                if texts and (not with_figure or self.has_new_figure(" ".join(texts))):
+                    best, least = (number, texts), score
+        return best
 
     def _held(self, source: _Indexed, weights: dict[str, float]) -> list[bool]:
         """For each word of the question, then for each figure, whether the source has it."""

@@ -120,17 +120,23 @@ def test_a_portuguese_answer_may_stand_on_an_english_source():
     assert invented.answer == refusal.TEXT["pt"]
 
 
-def test_a_sentence_that_only_repeats_the_question_is_no_answer():
+def test_a_sentence_that_only_repeats_the_question_gives_way_to_the_source_s_own_words():
     result = run("A circuit breaker does open [1].")
-    assert result.refused
-    assert did(result, "echo") == ["removed"]
-    assert not run("Yes. Calls fail at once while it is open.", "Do calls fail at once?").refused
+    assert result.answer.startswith("A circuit breaker opens after five failures in a row [1].")
+    assert did(result, "echo") == ["removed", "replaced"]
+    assert run("[1]").answer == result.answer
+    yes = run("Calls fail at once [1].", "Do calls fail at once?")
+    assert did(yes, "echo") == []
+    assert not yes.refused
 
 
 def test_how_many_wants_a_figure():
-    result = run("It opens after failures in a row [1].", "After how many failures does it open?")
-    assert result.refused
-    assert did(result, "answer_type") == ["refused"]
+    question = "After how many failures does it open?"
+    result = run("It opens after failures in a row [1].", question)
+    assert "five failures" in result.answer
+    assert did(result, "answer_type") == ["removed"]
+    figureless = source(1, "A circuit breaker opens after failures in a row.")
+    assert run("It opens after failures in a row [1].", question, [figureless]).refused
 
 
 # -- refusal ------------------------------------------------------------------------------
@@ -147,7 +153,6 @@ def test_how_many_wants_a_figure():
         ("pt", "As fontes não mencionam o preço [1]."),
         ("pt", "I don't know."),
         ("en", ""),
-        ("en", "[1]"),
     ],
 )
 def test_not_knowing_is_a_refusal_in_the_question_s_language(language, answer):
