@@ -38,7 +38,10 @@ class Options:
     rank_weight: float = 0.5
     neighbour_weight: float = 0.25
     number_weight: float = 0.15
-    opening_weight: float = 0.1
+    opening_weight: float = 0.05
+    # Sentences that score less than this share of the best are left out even when there is room,
+    # because every token of the context is waited for.
+    least_share: float = 0.0
 
 
 @dataclass(slots=True)
@@ -128,10 +131,14 @@ def build_context(
         for candidate in kept:
             # In reading order, passage by passage: plain truncation at sentence ends.
             candidate.scores = [-(candidate.rank + at / 1000) for at in range(len(candidate.units))]
-    _choose(kept, max_tokens, tokenizer, options, result)
+    best = max((score for candidate in kept for score in candidate.scores), default=0.0)
+    enough = best * options.least_share if options.extract else -math.inf
+    _choose(kept, max_tokens, enough, tokenizer, options, result)
     for candidate in kept:
         if not candidate.chosen:
-            result.dropped.append(Dropped(candidate.id, "no room in the token budget"))
+            weak = max(candidate.scores) < enough
+            reason = "too weak beside the best passage" if weak else "no room in the token budget"
+            result.dropped.append(Dropped(candidate.id, reason))
     return result
 
 
@@ -206,10 +213,11 @@ def _without_twins(
 # Scoring
 
 _ASKS_NUMBER = re.compile(
-    r"\b(?:how (?:many|much|long|often|large|big|fast|far|old|high|low|deep)|what (?:number|share|size"
-    r"|percentage|percent|fraction|ratio|value|limit|year|date)|when|which year"
-    r"|quant[oa]s?|qual (?:o |a |é o |é a )?(?:número|tamanho|valor|limite|porcentagem|percentual"
-    r"|taxa|prazo|ano|data)|que (?:porcentagem|percentual|fração|ano|tamanho|valor)|quando)\b",
+    r"\b(?:how (?:many|much|long|often|large|big|fast|far|old|high|low|deep)"
+    r"|what (?:number|share|size|percentage|percent|fraction|ratio|value|limit|year|date)"
+    r"|when|which year|quando|quant[oa]s?"
+    r"|qual (?:o |a |é o |é a )?(?:número|tamanho|valor|limite|porcentagem|percentual|taxa|prazo"
+    r"|ano|data)|que (?:porcentagem|percentual|fração|ano|tamanho|valor))\b",
     re.IGNORECASE,
 )
 _HAS_NUMBER = re.compile(
@@ -277,6 +285,7 @@ def _coverage(
 def _choose(
     candidates: list[_Candidate],
     max_tokens: int,
+    enough: float,
     tokenizer: Tokenizer,
     options: Options,
     result: Context,
@@ -287,6 +296,7 @@ def _choose(
             (-score, candidate.rank, at, candidate)
             for candidate in candidates
             for at, score in enumerate(candidate.scores)
+            if score >= enough
         ),
         key=lambda item: item[:3],
     )
@@ -297,6 +307,10 @@ def _choose(
         if at in candidate.chosen:
             continue
         group = _group(candidate, at) - candidate.chosen
+        # No word is less than a token: what cannot fit need not be tokenised.
+        cost = sum(candidate.units[member].words for member in group)
+        if options.extract and spent + cost > max_tokens:
+            continue
         cost = 0
         for member in group:
             key = (candidate.rank, member)

@@ -102,7 +102,7 @@ def read_cases(folder: Path, splits: set[str], count: int = 6) -> list[dict[str,
             query = " ".join([*item.get("history", []), item["question"]])
             ranked = engines[gold[0]["language"]].top(query, gold[0]["language"], count)
             missing = [passage for passage in gold if passage not in ranked]
-            ranked = ranked[: count - len(missing)] + missing
+            ranked = [*ranked[: count - len(missing)], *missing]
             cases.append(item | {"query": query, "passages": ranked})
     return cases
 
@@ -117,7 +117,7 @@ def main() -> None:
     tokenizer = load_tokenizer(settings.tokenizer_path)
     cases = read_cases(arguments.handbook, set(arguments.splits))
     kept = sum(survives(c["keywords"], " ".join(p["text"] for p in c["passages"])) for c in cases)
-    print(f"{len(cases)} questions; keywords in the {6} passages given: {kept / len(cases):.1%}")
+    print(f"{len(cases)} questions; keywords in the 6 passages given: {kept / len(cases):.1%}")
     arms = {
         "truncation": Options(extract=False, headings=False),
         "truncation, with headings": Options(extract=False),
@@ -144,9 +144,8 @@ def main() -> None:
         )
         times.append((time.perf_counter() - started) * 1000)
     times.sort()
-    print(
-        f"time for 6 passages: p50 {times[len(times) // 2]:.2f} ms, p95 {times[int(len(times) * 0.95)]:.2f} ms"
-    )
+    p50, p95 = times[len(times) // 2], times[int(len(times) * 0.95)]
+    print(f"time for 6 passages: p50 {p50:.2f} ms, p95 {p95:.2f} ms")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ class Unit:
     needs: int | None
     block: bool = False
 
+    @property
+    def words(self) -> int:
+        """Words between white space."""
+        return len(self.text.split())
+
 
 def sentences(text: str) -> list[str]:
     """Sentences of one paragraph, in order; their texts together are the paragraph's words."""

@@ -41,6 +41,9 @@ class Settings(ServiceSettings):
     )
     twins: bool = Field(True, description="of a section and its translation keep one")
     extract: bool = Field(True, description="choose sentences; off: cut at sentence ends")
+    least_share: float = Field(
+        0.0, ge=0, le=1, description="leave out sentences below this share of the best score"
+    )
     merge: bool = Field(True, description="merge neighbours of a document into one source")
     headings: bool = Field(True, description="put title and heading above each source")
     order: Order = Field("best_first", description="best_first, or edges (weakest in the middle)")
@@ -52,6 +55,7 @@ class Settings(ServiceSettings):
             duplicate_similarity=self.duplicate_similarity,
             twins=self.twins,
             extract=self.extract,
+            least_share=self.least_share,
             merge=self.merge,
             headings=self.headings,
             order=self.order,

@@ -31,9 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
         loop, state = asyncio.get_running_loop(), app.state
         # One thread: an unknown word costs milliseconds that the event loop must not wait for.
         state.thread = ThreadPoolExecutor(1, thread_name_prefix="preprocess")
-        state.preprocessor = await loop.run_in_executor(
-            state.thread, partial(Preprocessor, settings.options(), cache=settings.home)
-        )
+        state.preprocessor = await loop.run_in_executor(state.thread, partial(_warm, settings))
         client = ServiceClient("sparse_retrieval", settings.vocabulary_url)
         state.rewriter = LlmRewriter(
             settings.llm_url,
@@ -76,6 +74,14 @@ def create_app(settings: Settings) -> FastAPI:
         "preprocessing_vocabulary_words", "Words of the corpus that are known.", registry=registry
     )
     return app
+
+
+def _warm(settings: Settings) -> Preprocessor:
+    """A preprocessor that has read its tables once, so that no question waits for the disk."""
+    preprocessor = Preprocessor(settings.options(), cache=settings.home)
+    for question in ("How does a servise start?", "Como um serviso começa?", "¿Cómo empieza?"):
+        preprocessor.run(question)
+    return preprocessor
 
 
 def _router() -> APIRouter:

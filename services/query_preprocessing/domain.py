@@ -64,7 +64,7 @@ class Preprocessed:
 class Preprocessor:
     """Holds the dictionaries and patterns; `run` may be called from any thread.
 
-    `cache` is a folder for the compact dictionaries, which are made on first use. `vocabulary`
+    `cache` is a folder for compact dictionaries and tables, made on first use. `vocabulary`
     are the corpus's words; set it again whenever they change.
     """
 
@@ -77,7 +77,7 @@ class Preprocessor:
     ) -> None:
         self.options = options or Options()
         self._lexicon = Lexicon.load(cache)
-        self._languages = LanguageDetector(self._lexicon)
+        self._languages = LanguageDetector(self._lexicon, cache)
         self._expander = Expander()
         self.set_vocabulary(vocabulary or Vocabulary())
 

@@ -75,7 +75,7 @@ class Bm25:
         self._size = len(bags)
 
     def rank(self, query: str, k: int = 10) -> list[str]:
-        scores: Counter[str] = Counter()
+        scores: defaultdict[str, float] = defaultdict(float)
         for term in _terms(query, self._language):
             found = self._postings.get(term, [])
             idf = math.log(1 + (self._size - len(found) + 0.5) / (len(found) + 0.5))
@@ -192,11 +192,11 @@ def spelling(
             ("the handbook's words", own),
         ):
             processor.set_vocabulary(vocabulary)
-            found = [processor.run(text) for text in c.queries]
-            changed = [item for item in found if item.suggestion is not None]
-            print(f"  {c.name}, {label:21} {len(changed) / len(found):.1%} of {len(found)}")
+            runs = [processor.run(text) for text in c.queries]
+            hits = [item for item in runs if item.suggestion is not None]
+            print(f"  {c.name}, {label:21} {len(hits) / len(runs):.1%} of {len(runs)}")
             if verbose:
-                for item in changed[:60]:
+                for item in hits:
                     print("     ", item.steps[2].detail, "|", item.query)
     processor.set_vocabulary(own)
 
@@ -206,7 +206,7 @@ def intent(processor: Preprocessor, questions: list[dict[str, Any]], verbose: bo
     table: dict[str, Counter[str]] = defaultdict(Counter)
     for q in questions:
         found = processor.run(q["question"], q.get("history", ()))
-        label = found.intent
+        label: str = found.intent
         if q["kind"] == "injection" and found.intent == "question":
             label += ", stripped" if "orders" in found.steps[3].detail else ", untouched"
         table[q["kind"]][label] += 1

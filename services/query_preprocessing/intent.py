@@ -119,7 +119,8 @@ def strip_injection(text: str) -> tuple[str, list[str]]:
     Quoted orders are somebody's subject and stay. From an order on, the rest of its sentence
     goes too, unless it asks something.
     """
-    kept, removed = [], []
+    kept: list[str] = []
+    removed: list[str] = []
     for sentence in _SENTENCE_END.split(text):
         rest = _cut(sentence, removed)
         if rest:
@@ -140,6 +141,7 @@ def _asks(text: str) -> bool:
 
 
 def _cut(sentence: str, removed: list[str]) -> str:
+    """What stays of one sentence; what goes is added to `removed`."""
     plain = _QUOTED.sub(lambda match: " " * len(match[0]), _plain(sentence))
     for clause in _CLAUSE.finditer(plain):
         if not any(p.injection.match(plain, clause.end()) for p in PATTERNS.values()):

@@ -30,7 +30,7 @@ class Lexicon:
     def __init__(self, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
         self._hashes = {code: arrays[f"{code}_hashes"].astype(np.uint64) for code in LANGUAGES}
         self._counts = {code: arrays[f"{code}_counts"].astype(np.uint8) for code in LANGUAGES}
-        self._total = {code: float(arrays[f"{code}_total"]) for code in LANGUAGES}  # type: ignore[arg-type]
+        self._total = {code: float(arrays[f"{code}_total"]) for code in LANGUAGES}
         self._known: dict[tuple[str, str], float | None] = {}
 
     @classmethod

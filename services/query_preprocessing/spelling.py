@@ -133,9 +133,9 @@ class SpellingCorrector:
             plain, self._vocabulary.near_length(len(plain), 1), scorer=OSA.distance, score_cutoff=1
         ):
             written = self._vocabulary.as_written(candidate) or candidate
-            if candidate != plain and _cost(plain, candidate, 1) <= 0.8:
-                if self._vocabulary.count(written) >= self._options.slip_ratio * count:
-                    return written
+            common = self._vocabulary.count(written) >= self._options.slip_ratio * count
+            if common and candidate != plain and _cost(plain, candidate, 1) <= 0.8:
+                return written
         return None
 
     def _in_dictionary(self, word: str) -> bool:

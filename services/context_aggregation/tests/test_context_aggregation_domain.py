@@ -66,7 +66,7 @@ def test_the_sentence_that_answers_is_chosen_when_there_is_room_for_little():
 
 
 def test_the_best_sentences_come_from_any_passage():
-    built = build("when do cache entries expire?", [passage("a", BREAKER), passage("b", CACHE)], 14)
+    built = build("when do cache entries expire?", [passage("a", BREAKER), passage("b", CACHE)], 11)
     assert built.context == "[1] Entries expire after sixty seconds."
     assert [(item.id, item.reason) for item in built.dropped] == [
         ("a", "no room in the token budget")
@@ -105,7 +105,9 @@ def test_near_duplicates_are_dropped_and_named():
 def test_a_passage_inside_another_is_a_duplicate_but_a_shared_sentence_is_not():
     inside = build("breaker", [passage("a", BREAKER), passage("b", BREAKER.split(" Birds")[0])])
     assert [item.id for item in inside.dropped] == ["b"]
-    shared = build("breaker", [passage("a", BREAKER), passage("b", BREAKER.split(" A ")[0] + " " + CACHE)])
+    shared = build(
+        "breaker", [passage("a", BREAKER), passage("b", BREAKER.split(" A ")[0] + " " + CACHE)]
+    )
     assert shared.dropped == []
 
 
@@ -203,6 +205,16 @@ def test_nothing_fits_and_nothing_given():
     assert [item.id for item in nothing.dropped] == ["a"]
     assert build("breaker", []).context == ""
     assert build("breaker", [passage("a", "  ")]).dropped[0].reason == "it has no text"
+
+
+def test_weak_sentences_can_be_left_out_even_when_there_is_room():
+    built = build(
+        "after how many failures does a circuit breaker open?",
+        [passage("a", BREAKER), passage("b", CACHE)],
+        least_share=0.9,
+    )
+    assert built.context == "[1] A circuit breaker opens after five failures in a row."
+    assert built.dropped[0].reason == "too weak beside the best passage"
 
 
 def test_without_extraction_passages_are_cut_at_sentence_ends_in_order():

@@ -3,5 +3,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def lexicon_folder(tmp_path_factory):
-    """Where the compact dictionaries are made once for all tests."""
-    return tmp_path_factory.mktemp("lexicon")
+    """The service's own folder: dictionaries are made there once for all tests."""
+    folder = tmp_path_factory.mktemp("data") / "query_preprocessing"
+    folder.mkdir()
+    return folder

@@ -9,7 +9,6 @@ from aiohttp.test_utils import TestServer
 from services.chassis.openapi import openapi_document
 from services.chassis.testing import running
 from services.query_preprocessing.api import create_app
-from services.query_preprocessing.lexicon import Lexicon
 from services.query_preprocessing.settings import Settings
 
 
@@ -45,17 +44,16 @@ async def others():
 
 
 @pytest.fixture
-def settings(others, tmp_path, lexicon_folder):
-    home = tmp_path / "query_preprocessing"
-    home.mkdir()
-    Lexicon.load(lexicon_folder)
-    for file in lexicon_folder.glob("*.npz"):
-        (home / file.name).write_bytes(file.read_bytes())
+def settings(others, lexicon_folder):
+    (lexicon_folder / "vocabulary.json").unlink(missing_ok=True)
     url = str(others.server.make_url(""))
     return Settings(
-        data_dir=tmp_path, vocabulary_url=url, vocabulary_refresh=0.05, llm_url=url + "/v1",
+        data_dir=lexicon_folder.parent,
+        vocabulary_url=url,
+        vocabulary_refresh=0.05,
+        llm_url=url + "/v1",
         llm_timeout=0.5,
-    )  # fmt: skip
+    )
 
 
 async def until(condition, seconds=5.0):

@@ -17,7 +17,7 @@ WORDS = (
 
 @pytest.fixture(scope="module")
 def preprocessor(lexicon_folder):
-    vocabulary = Vocabulary({word: 5 for word in WORDS.split()})
+    vocabulary = Vocabulary(dict.fromkeys(WORDS.split(), 5))
     return Preprocessor(vocabulary=vocabulary, cache=lexicon_folder)
 
 
@@ -196,7 +196,7 @@ def test_out_of_scope_gives_way_when_passages_speak_of_the_subject(preprocessor)
     before = preprocessor.vocabulary
     assert preprocessor.run(question).intent == "out_of_scope"
     try:
-        preprocessor.set_vocabulary(Vocabulary({w: 3 for w in ("recipe", "banana", "cake")}))
+        preprocessor.set_vocabulary(Vocabulary(dict.fromkeys(("recipe", "banana", "cake"), 3)))
         assert preprocessor.run(question).intent == "question"
         preprocessor.set_vocabulary(Vocabulary())
         assert preprocessor.run(question).intent == "question"

@@ -8,6 +8,7 @@ import pytest
 
 from services.query_preprocessing.domain import STEPS, Options, Preprocessor
 from services.query_preprocessing.expansion import Expander
+from services.query_preprocessing.language import LanguageDetector
 from services.query_preprocessing.lexicon import Lexicon
 from services.query_preprocessing.spelling import SpellingCorrector, apply
 from services.query_preprocessing.text import normalize
@@ -193,6 +194,12 @@ def test_the_compact_dictionaries_say_what_the_word_lists_say(lexicon):
     assert lexicon.frequency("disjuntor", "en") is None
     assert lexicon.frequency("métrica", "pt") is not None
     assert lexicon.frequency("xqzvw", "pt") is None
+
+
+def test_the_kept_language_model_decides_like_the_packaged_one(lexicon_folder, lexicon):
+    kept, packaged = LanguageDetector(lexicon, lexicon_folder), LanguageDetector(lexicon)
+    for text in ("What is HNSW?", "qual é a latência?", "¿qué es eso?", "Was ist das?", "что это"):
+        assert kept.detect(text) == packaged.detect(text)
 
 
 def test_a_run_is_quick(preprocessor):
