@@ -10,7 +10,7 @@ import json
 import random
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,12 +85,11 @@ def handbook(root: Path, split: str) -> Collection:
         for name, text in sections(path)
     }
     queries = []
-    for path in sorted((root / "handbook/questions").glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            item = json.loads(line)
-            relevant = frozenset(item["relevant"]) & passages.keys()
-            if item["split"] == split and relevant and not item.get("history"):
-                queries.append(Query(item["id"], item["question"], item["language"], relevant))
+    for line in (root / "handbook/questions.jsonl").read_text(encoding="utf-8").splitlines():
+        item = json.loads(line)
+        relevant = frozenset(item["relevant"]) & passages.keys()
+        if item["split"] == split and relevant and not item.get("history"):
+            queries.append(Query(item["id"], item["question"], item["language"], relevant))
     return Collection("handbook", passages, queries)
 
 
@@ -161,22 +160,33 @@ class Group:
 
 
 def training_groups(
-    collection: Collection, *, negatives: int, repeats: int = 1, seed: int = 7
+    collection: Collection,
+    candidates: Mapping[str, Sequence[str]],
+    *,
+    negatives: int,
+    repeats: int = 1,
+    seed: int = 7,
 ) -> list[Group]:
-    """Hard negatives: drawn from the best 30 of BM25 that are not relevant."""
-    bm25 = Bm25(collection.passages)
+    """Groups with hard negatives, drawn from what the first stage found for a query.
+
+    `candidates` maps a query's text to passage ids. A negative is of the language of the relevant
+    passage: the same section in the other language answers the query too.
+    """
     generator = random.Random(seed)
     groups = []
     for query in collection.queries:
-        pool = [
-            name
-            for name in bm25.search(query.text, query.language, 30)
-            if name not in query.relevant
-        ]
-        if len(pool) < negatives:
-            continue
         for _ in range(repeats):
-            chosen = [generator.choice(sorted(query.relevant)), *generator.sample(pool, negatives)]
+            relevant = generator.choice(sorted(query.relevant))
+            pool = [
+                name
+                for name in candidates[query.text]
+                if name in collection.passages
+                and name not in query.relevant
+                and ("/" not in relevant or name[:3] == relevant[:3])
+            ]
+            if len(pool) < negatives:
+                continue
+            chosen = [relevant, *generator.sample(pool, negatives)]
             groups.append(Group(query.text, [collection.passages[name] for name in chosen]))
     return groups
 

@@ -1,6 +1,7 @@
 """The whole way from judged data to a promoted model, on a few sentences and a tiny BERT."""
 
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -93,8 +94,7 @@ def book_root(tmp_path):
         },
         {"id": "4", "split": "train", "question": "Price?", "language": "en", "relevant": []},
     ]
-    questions = tmp_path / "handbook/questions/A.jsonl"
-    questions.parent.mkdir()
+    questions = tmp_path / "handbook/questions.jsonl"
     questions.write_text("\n".join(map(json.dumps, rows)))
     return tmp_path
 
@@ -128,12 +128,25 @@ def test_bm25_stems_and_survives_any_text():
 def test_hard_negatives_are_never_relevant():
     passages = {f"p{n}": f"breaker state {n}" for n in range(12)}
     queries = [Query("1", "breaker state", "en", frozenset({"p1", "p2"}))]
-    groups = training_groups(Collection("c", passages, queries), negatives=3, repeats=4)
+    collection = Collection("c", passages, queries)
+    found = {"breaker state": ["p1", "p3", "p2", "p4", "p5", "gone", "p6"]}
+    groups = training_groups(collection, found, negatives=3, repeats=4)
     assert len(groups) == 4
     for group in groups:
         assert group.passages[0] in {passages["p1"], passages["p2"]}
-        assert not {passages["p1"], passages["p2"]} & set(group.passages[1:])
-        assert len(set(group.passages)) == 4
+        assert len(set(group.passages[1:])) == 3
+        assert set(group.passages[1:]) <= {passages[name] for name in ("p3", "p4", "p5", "p6")}
+    assert training_groups(collection, {"breaker state": ["p1", "p3"]}, negatives=3) == []
+
+
+def test_a_translation_is_no_negative():
+    passages = {
+        f"{language}/p{n}": f"{language} {n}" for language in ("en", "pt") for n in range(3)
+    }
+    queries = [Query("1", "q", "en", frozenset({"en/p0"}))]
+    found = {"q": list(passages)}
+    (group,) = training_groups(Collection("c", passages, queries), found, negatives=2)
+    assert set(group.passages) == {"en 0", "en 1", "en 2"}
 
 
 def test_ndcg_of_known_rankings():
@@ -244,7 +257,7 @@ def test_only_a_better_model_is_promoted(tmp_path, monkeypatch, after, promoted)
     (work / "training.json").write_text(json.dumps(RUN))
 
     def export(trained, folder, *, max_tokens):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "model.onnx").write_bytes(b"new")
         return folder / "model.onnx"
 
@@ -263,7 +276,12 @@ def test_only_a_better_model_is_promoted(tmp_path, monkeypatch, after, promoted)
     monkeypatch.setattr(train_reranker.models, "ensure", lambda name: tmp_path)
     monkeypatch.setattr(train_reranker.paths, "home", lambda: tmp_path / "home")
     monkeypatch.setattr(train_reranker.paths, "ROOT", tmp_path)
-    train_reranker.command(reuse=True, epochs=1, max_minutes=1.0, threads=1, seed=7)
+    command = partial(train_reranker.command, reuse=True, epochs=1, max_minutes=1.0, threads=1)
+    command(seed=7, promote_anyway=False)
     assert (target / "model.onnx").read_bytes() == (b"new" if promoted else b"old")
     assert (target / "README.md").exists() == promoted
-    assert "Kendall's tau 0.990" in (work / "candidate/README.md").read_text()
+    written = (work / "candidate/README.md").read_text()
+    assert "Kendall's tau 0.990" in written
+    assert ("It beats" in written) == promoted
+    command(seed=7, promote_anyway=True)
+    assert (target / "model.onnx").read_bytes() == b"new"
