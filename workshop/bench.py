@@ -149,7 +149,7 @@ class SystemBench:
             from services.monolith.rag import Rag
 
             self._monolith = Rag(
-                self.here.home, paths.models_dir(), self.here.url("llm_server") + "/v1"
+                self.here.home, models.models_folder(), self.here.url("llm_server") + "/v1"
             )
         return self._monolith
 
@@ -462,7 +462,7 @@ async def _answers(call: Awaitable[Any]) -> bool:
 
 def scale(largest: int, out: Path) -> list[Figure]:
     """Dense search over growing collections of random unit vectors: time, memory, writing."""
-    from services.dense_retrieval.store import Entry, open_store
+    from services.dense_retrieval.domain import Entry, open_store
 
     sizes = [size for size in (1_000, 3_000, 10_000, 30_000, 100_000) if size <= largest]
     random = np.random.default_rng(7)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import catalogue, paths, system
+from . import catalogue, models, paths, system
 from .errors import WorkshopError
 
 _PATIENCE = 600.0
@@ -54,7 +54,7 @@ def temporary_system(environment: Mapping[str, str] | None = None) -> Iterator[T
         settings = {
             **os.environ,
             "WORKSHOP_HOME": folder,
-            "WORKSHOP_MODELS_DIR": str(paths.models_dir()),
+            "WORKSHOP_MODELS_DIR": str(models.models_folder()),
             "WORKSHOP_PORT_BASE": str(base),
             **(environment or {}),
         }

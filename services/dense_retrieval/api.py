@@ -23,17 +23,7 @@ from services.chassis import (
     current,
 )
 
-from .schemas import (
-    DeleteResponse,
-    Id,
-    PutRequest,
-    PutResponse,
-    SearchRequest,
-    SearchResponse,
-    StatsResponse,
-)
-from .settings import Settings
-from .store import (
+from .domain import (
     Entry,
     Filter,
     ModelMismatch,
@@ -45,6 +35,16 @@ from .store import (
     WrongDimension,
     open_store,
 )
+from .schemas import (
+    DeleteResponse,
+    Id,
+    PutRequest,
+    PutResponse,
+    SearchRequest,
+    SearchResponse,
+    StatsResponse,
+)
+from .settings import Settings
 from .vectors import Vector, decode
 
 T = TypeVar("T")

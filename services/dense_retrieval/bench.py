@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from .store import Entry, Options, VectorStore, open_store
+from .domain import Entry, Options, VectorStore, open_store
 
 BATCH, TOP_K = 100, 50
 MODELS = {"bilingual": "bench-bilingual", "english": "bench-english"}

@@ -11,7 +11,7 @@ from typing import TypeVar
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from .store import (
+from .domain import (
     FILTERED,
     Entry,
     Filter,

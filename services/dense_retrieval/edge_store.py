@@ -14,7 +14,7 @@ from typing import TypeVar
 import portalocker
 import qdrant_edge as qdrant
 
-from .store import (
+from .domain import (
     FILTERED,
     Entry,
     Filter,

@@ -22,8 +22,8 @@ from services.chassis import Problem, create_service, current, encode_event, sse
 from services.chassis.broker import EVENTS, Broker
 from services.chassis.problems import validation_problem
 
+from .domain import slug
 from .parsing import MEDIA_TYPES, media_type_of
-from .passages import slug
 from .relay import JOBS, Relay
 from .schemas import (
     AcceptedResponse,

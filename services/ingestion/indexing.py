@@ -20,7 +20,7 @@ from services.chassis import (
 )
 
 from .batching import Batcher
-from .passages import Passage, index_text
+from .domain import Passage, index_text
 from .settings import Settings
 
 _ENGLISH = "english"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from .passages import BadDocument, Block, Parsed
+from .domain import BadDocument, Block, Parsed
 
 MARKDOWN, TEXT, HTML = "text/markdown", "text/plain", "text/html"
 PDF = "application/pdf"

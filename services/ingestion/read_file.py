@@ -12,8 +12,8 @@ import dataclasses
 import json
 import sys
 
+from .domain import BadDocument, Block, Parsed
 from .parsing import DOCX, PDF, parse
-from .passages import BadDocument, Block, Parsed
 
 IN_OWN_PROCESS = (PDF, DOCX)
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from .domain import BadDocument, Block, Parsed, Passage, index_text, slug
 from .parsing import parse
-from .passages import BadDocument, Block, Parsed, Passage, index_text, slug
 
 __all__ = ["SPLITTER", "BadDocument", "Passage", "index_text", "split", "split_document"]
 

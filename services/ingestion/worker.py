@@ -38,9 +38,9 @@ from services.chassis.broker import EVENTS, Broker, Delivery
 from services.chassis.events import Outbox
 from services.chassis.settings import explain_settings_error
 
+from .domain import BadDocument, Passage
 from .indexing import Indexes
 from .parsing import parse
-from .passages import BadDocument, Passage
 from .read_file import IN_OWN_PROCESS, read_file
 from .relay import JOBS, WORKERS, Relay
 from .settings import Settings

@@ -37,6 +37,7 @@ from services.ingestion.splitting import index_text, split_document
 from services.llm_server.server import find_model, parameters
 from services.llm_server.settings import Settings as LlmSettings
 from services.post_processing.domain import postprocess
+from services.post_processing.grounding import Source
 from services.query_preprocessing.domain import Preprocessor
 from services.query_preprocessing.vocabulary import Vocabulary
 from services.reranking.domain import TimeLeft, rank
@@ -195,7 +196,8 @@ class Rag:
         generated = time.perf_counter()
         sources = [asdict(source) for source in state["context"].sources]
         asked = state["asked"]
-        checked = postprocess(asked.search_query, text, sources, language=asked.language)
+        given = [Source(**{k: v for k, v in s.items() if k != "passages"}) for s in sources]
+        checked = postprocess(asked.search_query, text, given, language=asked.language)
         return asdict(checked) | {
             "sources": sources,
             "passages": [passage["id"] for passage in state["reranked"]],

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from services.dense_retrieval.store import Entry, VectorStore, open_store
+from services.dense_retrieval.domain import Entry, VectorStore, open_store
 from services.embedding.domain import Encoder
 from services.hybrid_search.domain import reciprocal_rank_fusion
 from services.hybrid_search.settings import Settings as HybridSettings

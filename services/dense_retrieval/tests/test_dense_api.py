@@ -9,10 +9,10 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from services.chassis.testing import running
-from services.dense_retrieval import store as store_module
+from services.dense_retrieval import domain as store_module
 from services.dense_retrieval.api import create_app
+from services.dense_retrieval.domain import open_store
 from services.dense_retrieval.settings import Settings
-from services.dense_retrieval.store import open_store
 from services.dense_retrieval.vectors import encode
 
 MODELS = {"bilingual": "e5", "english": "minilm"}

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from services.dense_retrieval import store as store_module
-from services.dense_retrieval.store import (
+from services.dense_retrieval import domain as store_module
+from services.dense_retrieval.domain import (
     Entry,
     Filter,
     ModelMismatch,
@@ -245,7 +245,7 @@ def test_a_disk_without_room_refuses_and_keeps_nothing(kind, tmp_path, monkeypat
 CHILD = """
 import itertools, sys
 import numpy as np
-from services.dense_retrieval.store import Entry, open_store
+from services.dense_retrieval.domain import Entry, open_store
 store = open_store(sys.argv[1], sys.argv[2])
 for number in itertools.count():
     passage = {"id": f"p{number}", "document": "d", "title": "", "heading": "", "position": 0,

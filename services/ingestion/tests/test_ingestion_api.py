@@ -9,7 +9,7 @@ import pytest
 from services.chassis import parse_events
 from services.chassis.testing import running
 from services.ingestion.api import create_app
-from services.ingestion.passages import Passage, index_text
+from services.ingestion.domain import Passage, index_text
 from services.ingestion.worker import running_worker
 
 PAGE = "# Breakers\n\nWhat they are.\n\n## When it opens\n\nAfter five failures.\n"

@@ -6,8 +6,8 @@ import docx
 import pytest
 from pypdf import PdfReader, PdfWriter
 
+from services.ingestion.domain import BadDocument, Block
 from services.ingestion.parsing import DOCX, HTML, MARKDOWN, PDF, TEXT, media_type_of, parse
-from services.ingestion.passages import BadDocument, Block
 from services.ingestion.read_file import read_file
 from services.ingestion.splitting import split_document
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingestion.passages import Passage, index_text, slug
+from services.ingestion.domain import Passage, index_text, slug
 from services.ingestion.splitting import BadDocument, sentences, split_document, words
 
 HANDBOOK = Path(__file__).parents[3] / "handbook"
