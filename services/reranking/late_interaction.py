@@ -12,12 +12,14 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 
 from .domain import ModelNotUsable, TimeLeft
@@ -179,11 +181,19 @@ def max_sim(query: NDArray[np.float32], passages: Sequence[TokenVectors]) -> lis
         return [-1.0] * len(passages)
     tokens = np.concatenate([passage.values for passage in filled]).astype(np.float32)
     scales = np.concatenate([passage.scales for passage in filled]).astype(np.float32)
-    cosines = (query @ tokens.T) * scales
+    # A product this small takes a millisecond on one thread. On two it takes the time until both
+    # have run, which on busy cores is dozens of milliseconds.
+    with _blas().limit(limits=1, user_api="blas"):
+        cosines = (query @ tokens.T) * scales
     starts = np.cumsum([0] + [len(passage.scales) for passage in filled[:-1]])
     best = np.maximum.reduceat(cosines, starts, axis=1).mean(axis=0)
     scores = iter(np.clip(best, -1.0, 1.0).tolist())
     return [next(scores) if len(passage.scales) else -1.0 for passage in passages]
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
