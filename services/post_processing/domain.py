@@ -187,18 +187,11 @@ class _Run:
         """
         if self.mode == "extractive":
             return parts
-        kept = parts
-        if not _YES_NO.match(fold(self.question).strip()):
-            kept = [
-                part
-                for part in parts
-                if not self._is_claim(part)
-                or not self.evidence.repeats_question(without_citations(part.text))
-            ]
-            if not any(self._is_claim(part) for part in kept):
-                kept = []
-            if len(kept) < len(parts):
-                self.decide("echo", "removed", f"{len(parts) - len(kept)} parts say the question")
+        kept = [part for part in parts if not self._is_echo(part)]
+        if not any(self._is_claim(part) for part in kept):
+            kept = []
+        if len(kept) < len(parts):
+            self.decide("echo", "removed", f"{len(parts) - len(kept)} parts say nothing new")
         how_many = _HOW_MANY.search(fold(self.question)) is not None
         if kept and how_many:
             said = " ".join(without_citations(part.text) for part in kept)
@@ -243,6 +236,14 @@ class _Run:
         elif not dropped and not invalid:
             self.decide("citation", "passed", f"[{item.cited[0]}] supports “{shown}”")
         return item
+
+    def _is_echo(self, part: Segment) -> bool:
+        """The question again, as a question or as a statement that adds nothing to it."""
+        text = without_citations(part.text)
+        if not self._is_claim(part) or not self.evidence.repeats_question(text):
+            return False
+        asks = text.rstrip(" .").endswith("?")
+        return asks or not _YES_NO.match(fold(self.question).strip())
 
     def _is_claim(self, part: Segment) -> bool:
         """Not "Yes." and not "A breaker opens in these cases:", which stand or fall with what

@@ -12,7 +12,7 @@ from glin_profanity.data.dictionary import DictionaryLoader
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from .text import fold
+from .text import fold, fold_in_place
 
 # -- the prompt's own text ----------------------------------------------------------------
 
@@ -74,8 +74,7 @@ def _profane() -> re.Pattern[str]:
 
 def mask_profanity(text: str, allowed: str) -> tuple[str, int]:
     """Profane words that `allowed` (the sources) does not hold become asterisks; how many."""
-    # Folded a character at a time, so that offsets agree (a ligature folds to two letters).
-    folded = "".join(new if len(new := fold(char)) == 1 else char for char in text)
+    folded = fold_in_place(text)
     found = list(_profane().finditer(folded))
     held = fold(allowed) if found else ""
     count = 0

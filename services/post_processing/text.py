@@ -95,10 +95,27 @@ _MORE_NUMBER_WORDS = {
 _NOT_FIGURES = {"one", "um"}
 
 
+_COMBINING = re.compile("[\u0300-\u036f]+")
+_ONE_TO_ONE = {
+    code: folded
+    for code in range(0x80, 0x250)
+    if len(folded := _COMBINING.sub("", unicodedata.normalize("NFKD", chr(code).lower()))) == 1
+}
+
+
 def fold(text: str) -> str:
     """Lower case, without accents."""
-    decomposed = unicodedata.normalize("NFKD", text.lower())
-    return "".join(char for char in decomposed if not unicodedata.combining(char))
+    lowered = text.lower()
+    if lowered.isascii():
+        return lowered
+    return _COMBINING.sub("", unicodedata.normalize("NFKD", lowered))
+
+
+def fold_in_place(text: str) -> str:
+    """As `fold`, but of the same length, so that offsets agree: characters that fold to several
+    (a ligature) or are far from Latin stay as they are."""
+    lowered = text.lower()
+    return (lowered if len(lowered) == len(text) else text).translate(_ONE_TO_ONE)
 
 
 _STOP = {

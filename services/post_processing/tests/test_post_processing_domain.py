@@ -125,6 +125,8 @@ def test_a_sentence_that_only_repeats_the_question_gives_way_to_the_source_s_own
     assert result.answer.startswith("A circuit breaker opens after five failures in a row [1].")
     assert did(result, "echo") == ["removed", "replaced"]
     assert run("[1]").answer == result.answer
+    asked_back = run("Do calls fail at once? [1].", "Do calls fail at once?")
+    assert did(asked_back, "echo") == ["removed", "replaced"]
     yes = run("Calls fail at once [1].", "Do calls fail at once?")
     assert did(yes, "echo") == []
     assert not yes.refused
