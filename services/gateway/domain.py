@@ -30,9 +30,10 @@ def scrubbed(value: Any) -> Any:
 
 def index_text(passage: Mapping[str, Any]) -> str:
     """A passage as it is embedded, indexed and reranked: title, heading and text."""
-    title, heading, text = passage["title"], passage["heading"], passage["text"]
-    head = f"{title} — {heading}" if title and heading else title or heading
-    return f"{head}\n{text}" if head else str(text)
+    title, heading, text = passage["title"], passage["heading"], str(passage["text"])
+    if not title:
+        return text
+    return f"{title} — {heading}\n{text}" if heading else f"{title}\n{text}"
 
 
 def reordered(

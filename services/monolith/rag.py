@@ -89,7 +89,9 @@ class Rag:
         self.keywords = KeywordIndex()
         self.keywords.put(self.passages.values())
         self.preprocessor = Preprocessor(vocabulary=Vocabulary(self.keywords.vocabulary().terms))
-        self.reranker = load_engine(RerankingSettings(data_dir=data))
+        self.reranker = load_engine(
+            RerankingSettings(data_dir=data, model_dir=models / "multilingual-e5-small-enpt")
+        )
         if hasattr(self.reranker, "put"):
             self.reranker.put(list(self.texts.values()))
         self.tokenizer = load_tokenizer(models / "qwen2.5-coder-0.5b-instruct")

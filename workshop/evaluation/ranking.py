@@ -89,7 +89,9 @@ class Bench:
         from services.reranking.engines import load_engine
         from services.reranking.settings import Settings
 
-        given: dict[str, Any] = {} if engine is None else {"engine": engine}
+        given: dict[str, Any] = {"model_dir": models.path("multilingual-e5-small-enpt")}
+        if engine is not None:
+            given["engine"] = engine
         self.reranker = load_engine(Settings(data_dir=self.folder, **given))
         if hasattr(self.reranker, "put"):
             self.reranker.put(list(self.texts.values()))
