@@ -173,12 +173,14 @@ class ServiceClient:
                             data=data,
                             headers=sent,
                             allow_redirects=False,
-                            timeout=_NO_TIMEOUT,
+                            timeout=_TIMEOUT,
                         ) as response,
                     ):
                         if response.status >= 400:
                             await self._raise_for(response)
                         yield response
+                except aiohttp.ConnectionTimeoutError as error:
+                    raise Unavailable(self.service, "not reachable (no connection)") from error
                 except TimeoutError as error:
                     raise DeadlineExceeded(
                         self.service, f"no answer within {seconds * 1000:.0f} ms"
@@ -214,5 +216,6 @@ def _kind_of(status: int) -> type[CallFailed]:
     return BadAnswer if status >= 500 else Rejected
 
 
-# `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU.
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+# `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU. A new
+# connection has its own: a machine that is gone does not refuse, it is silent.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2.0)

@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import socket
 
 import pytest
 from aiohttp import web
@@ -205,3 +207,26 @@ def test_a_success_in_between_resets_the_count():
         pass
     fail(breaker)
     assert breaker.state == "closed"
+
+
+async def test_a_machine_that_is_silent_is_unavailable_long_before_the_deadline():
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as sockets:
+        # A listener whose queue is full drops what arrives, as a machine does that is gone.
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = ServiceClient("other", url, timeout=20)
+        started = loop.time()
+        try:
+            with pytest.raises(Unavailable, match="no connection"):
+                await client.get("/")
+        finally:
+            await client.aclose()
+        assert loop.time() - started < 6
