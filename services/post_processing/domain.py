@@ -192,17 +192,23 @@ class _Run:
             kept = []
         if len(kept) < len(parts):
             self.decide("echo", "removed", f"{len(parts) - len(kept)} parts say nothing new")
-        how_many = _HOW_MANY.search(fold(self.question)) is not None
-        if kept and how_many:
+        if kept and _HOW_MANY.search(fold(self.question)):
             said = " ".join(without_citations(part.text) for part in kept)
             if not self.evidence.has_new_figure(said):
                 self.decide("answer_type", "removed", "a figure is asked for, none is given")
                 kept = []
-        if not kept and (quoted := self.evidence.quote(with_figure=how_many)):
-            number, texts = quoted
-            self.decide("echo", "replaced", f"by sentences of source [{number}]")
-            return [Segment(f"{text} [{number}]") for text in texts]
-        return kept
+        return kept or self._quote()
+
+    def _quote(self) -> list[Segment]:
+        """The two source sentences that hold most of the question, cited; none if they hold
+        less than half of it, or lack the figure that is asked for."""
+        how_many = _HOW_MANY.search(fold(self.question)) is not None
+        quoted = self.evidence.quote(with_figure=how_many)
+        if quoted is None:
+            return []
+        number, texts = quoted
+        self.decide("echo", "replaced", f"by sentences of source [{number}]")
+        return [Segment(f"{text} [{number}]") for text in texts]
 
     # -- citations and support ------------------------------------------------------------
 
