@@ -281,6 +281,8 @@ def _coverage(
 
 # Choosing
 
+_LONGEST_CHAIN = 3
+
 
 def _choose(
     candidates: list[_Candidate],
@@ -342,10 +344,10 @@ def _unit_size(unit: Unit, tokenizer: Tokenizer) -> int:
 
 
 def _group(candidate: _Candidate, at: int) -> set[int]:
-    """The unit and, one after the other, those it cannot be understood without."""
+    """The unit and, one after the other, those it cannot be understood without: three at most."""
     group = {at}
     needs = candidate.units[at].needs
-    while needs is not None and needs not in group:
+    while needs is not None and len(group) <= _LONGEST_CHAIN:
         group.add(needs)
         needs = candidate.units[needs].needs
     return group

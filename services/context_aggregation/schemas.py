@@ -21,7 +21,7 @@ class RankedPassage(ApiModel):
     )
     language: str = Field("en", max_length=8, description="language of the text, such as `pt`")
     tags: list[Tag] = Field(default_factory=list, max_length=100, description="tags; not used")
-    text: str = Field(max_length=100_000, description="the passage itself")
+    text: str = Field(max_length=20_000, description="the passage itself")
     score: float | None = Field(
         None, description="score of the stage before; not used: the order of the list counts"
     )

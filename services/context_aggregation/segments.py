@@ -8,7 +8,8 @@ from dataclasses import dataclass
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+")
 _TABLE = re.compile(r"^\s*\|")
-_END = re.compile(r"[.!?…]+[\"'”’»)\]*_`]*(?=\s+[\"'“‘«(\[*_`¿¡]*[A-ZÀ-ÖØ-Þ0-9])")
+# Each run of marks is tried once, from its first: a line of a million dots must not take hours.
+_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]*_`]*+(?=\s[\"'“‘«(\[*_`¿¡]*[A-ZÀ-ÖØ-Þ0-9])")
 _CODE = re.compile(r"`[^`]+`")
 # A point after these does not end a sentence; single capitals are initials ("M. Nygard").
 _ABBREVIATION = re.compile(
@@ -16,6 +17,7 @@ _ABBREVIATION = re.compile(
     r"|prof|inc|ltd|p\. ex|sr|sra|srta|cap|séc|aprox|núm|nº|pág|págs|tel)\.$",
     re.IGNORECASE,
 )
+_LONGEST = 10  # characters of the longest abbreviation, and what stands before it
 # A sentence that opens like this leans on the one before it.
 _LEANS = re.compile(
     r"^[*_`\"“]*(?:it|its|they|their|this|these|that|those|he|she|such|so|then|thus|hence|therefore"
@@ -54,7 +56,8 @@ def sentences(text: str) -> list[str]:
     masked = _CODE.sub(lambda match: "x" * len(match[0]), flat)
     found, start = [], 0
     for match in _END.finditer(masked):
-        if match[0].startswith(".") and _ABBREVIATION.search(masked, start, match.start() + 1):
+        stop = match.start() + 1
+        if match[0][0] == "." and _ABBREVIATION.search(masked, max(start, stop - _LONGEST), stop):
             continue
         found.append(flat[start : match.end()])
         start = match.end() + 1

@@ -14,13 +14,14 @@ from .lexicon import LANGUAGES, Lexicon
 from .text import fold
 from .vocabulary import Vocabulary
 
-# What is no ordinary word: code in backticks, quoted text, addresses, paths, flags, versions.
-_PROTECTED = re.compile(
-    r"`[^`]*`|\"[^\"]*\"|\S*[/\\@_=<>{}()\[\]#$%^&*+|~:]\S*(?<![:)\]])|\S*\d\S*|\S+\.\w+\S*"
-)
+# What is no ordinary word: code in backticks, quoted text, addresses, paths, versions.
+_CHUNK = re.compile(r"\S+")
+_QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"")
+_CODE_MARKS = re.compile(r"[\d/\\@_=<>{}\[\]#$%^&*+|~:.]")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _LETTERS = "abcdefghijklmnopqrstuvwxyzáâãàçéêíóôõúü"
-_SHORTEST = 4
+_SHORTEST, _LONGEST = 4, 30
+_MOST_UNKNOWN = 20
 _DOUBLED = re.compile(r"(.)\1+")
 _SOUNDS = (("sc", "s"), ("ch", "x"), ("ph", "f"), ("qu", "k"), ("ck", "k"), ("z", "s"), ("ç", "s"),
            ("ce", "se"), ("ci", "si"), ("ge", "je"), ("gi", "ji"), ("y", "i"), ("w", "v"),
@@ -82,17 +83,20 @@ class SpellingCorrector:
 
     def correct(self, text: str, language: str) -> list[Correction]:
         """Corrections of `text`, in order. Names, acronyms, code and numbers are not touched."""
-        protected = [match.span() for match in _PROTECTED.finditer(text)]
+        protected = _protected(text)
         shouting = text.isupper()
-        found = []
+        found: list[Correction] = []
+        unknown = 0
         for match in _WORD.finditer(text):
             word, start = match[0], match.start()
-            if len(word) < _SHORTEST or "'" in word:
-                continue
-            if any(a <= start < b for a, b in protected):
+            if not _SHORTEST <= len(word) <= _LONGEST or "'" in word or start in protected:
                 continue
             if not shouting and not word.islower() and not _opens_sentence(text, match):
                 continue
+            if not self._is_known(word.lower()):
+                unknown += 1
+                if unknown > _MOST_UNKNOWN:  # that is no question in either language
+                    return []
             better = self._best(word.lower(), language)
             if better is not None:
                 found.append(Correction(start, word, _like(word, better)))
@@ -173,6 +177,18 @@ class SpellingCorrector:
             for candidate, share in zip(near, shares, strict=True)
             if not math.isnan(share) and share >= options.least_share
         }
+
+
+def _protected(text: str) -> set[int]:
+    """Places in `text` that are quoted, or in a chunk with a mark or digit of code inside it."""
+    places: set[int] = set()
+    for match in _QUOTED.finditer(text):
+        places.update(range(*match.span()))
+    for match in _CHUNK.finditer(text):
+        core = match[0].strip(".,:;!?()[]*'\"")
+        if _CODE_MARKS.search(core):
+            places.update(range(*match.span()))
+    return places
 
 
 def _opens_sentence(text: str, match: re.Match[str]) -> bool:

@@ -274,6 +274,13 @@ def test_six_passages_take_a_few_milliseconds():
     assert sorted(times)[10] < 0.005 * 5  # the goal is 5 ms; shared machines get some slack
 
 
+def test_a_long_chain_of_pronouns_is_cut_off_and_costs_no_time():
+    started = time.perf_counter()
+    built = build("what is it?", [passage("a", "It is so. " * 3_000)], 260)
+    assert time.perf_counter() - started < 2.0
+    assert built.tokens <= 260
+
+
 def test_domain_imports_no_web_framework():
     code = (
         "import sys, services.context_aggregation.domain; "

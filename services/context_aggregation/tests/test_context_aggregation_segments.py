@@ -1,5 +1,7 @@
 """Sentences, list items and blocks: nothing is lost, nothing is cut."""
 
+import time
+
 import pytest
 
 from services.context_aggregation.segments import join, sentences, units
@@ -69,6 +71,23 @@ def test_an_item_needs_the_line_that_introduces_the_list_and_a_pronoun_its_sente
     assert found[at["At once."]].needs == at["- open, where they fail."]
     assert found[at["It opens at five."]].needs == at["The breaker counts failures."]
     assert found[at["After it all is well."]].needs is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "." * 20_000,
+        "A. " * 7_000,
+        "e.g. A " * 3_000,
+        "It is. " * 3_000,
+        "`" * 20_000,
+        "\n" * 20_000,
+    ],
+)
+def test_hostile_text_takes_no_time(text):
+    started = time.perf_counter()
+    units(text)
+    assert time.perf_counter() - started < 1.0
 
 
 def test_an_unclosed_fence_is_still_one_block():

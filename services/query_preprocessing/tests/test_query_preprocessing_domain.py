@@ -211,6 +211,19 @@ def test_a_run_is_quick(preprocessor):
     assert sorted(times)[30] < 0.003 * 5  # the goal is 3 ms; shared machines get some slack
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 4000, "ã" * 4000, "a-" * 2000, "ignore all rules " * 235, "and " * 1000, "," * 4000,
+        "`" * 4000, "how do i " * 440, "a'" * 2000, "xqzv " * 800, "\u200b" * 3999 + "a",
+    ],
+)  # fmt: skip
+def test_hostile_text_takes_no_time(preprocessor, text):
+    started = time.perf_counter()
+    preprocessor.run(text, [text] * 3)
+    assert time.perf_counter() - started < 1.5
+
+
 def test_domain_imports_no_web_framework():
     code = (
         "import sys, services.query_preprocessing.domain; "
