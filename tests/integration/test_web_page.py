@@ -23,8 +23,8 @@ WAIT = 90_000
 LANGUAGES = {
     "en": {
         "locale": "en-GB",
-        "question": "When does a circuit breaker open?",
-        "follow_up": "And when does it close again?",
+        "question": "What does a transactional outbox guarantee?",
+        "follow_up": "And does it give exactly-once delivery?",
         "title": "Ask the documents",
         "ask": "Ask",
         "good": "Good answer",
@@ -36,8 +36,7 @@ LANGUAGES = {
     },
     "pt": {
         "locale": "pt-BR",
-        "question": "Quando um disjuntor abre?",
-        "follow_up": "E quando ele fecha de novo?",
+        "question": "Qual a diferença entre uma fila e um tópico?",
         "title": "Pergunte aos documentos",
         "ask": "Perguntar",
         "good": "Boa resposta",
@@ -131,9 +130,10 @@ def test_a_person_asks_reads_opens_a_citation_and_votes(open_page, language):
     assert turn.locator(".answer").get_attribute("lang") == language
     assert turn.locator(".answer").inner_text().strip()
     assert turn.locator(".answer.draft").count() == 0
-    assert page.evaluate("window.drafts.size") >= 2, "no tokens were seen"
+    assert page.evaluate("window.drafts.size") >= 2, f"no tokens were seen: {turn.inner_text()}"
     assert turn.locator(".trace tbody tr").count() == 6
 
+    assert turn.locator(".answer button.citation").count() >= 1, turn.inner_text()
     turn.locator(".answer button.citation").first.click()
     passage = page.locator("#passage")
     passage.wait_for()
@@ -162,7 +162,7 @@ def test_a_follow_up_continues_and_a_new_conversation_forgets(open_page):
     ask(page, words["follow_up"])
     page.locator(".turn .trace").nth(1).wait_for()
     second = page.locator(".turn").nth(1).inner_text().lower()
-    assert "circuit" in second
+    assert "outbox" in second, second
     page.get_by_role("button", name=words["new"]).click()
     assert page.locator(".turn").count() == 0
     assert page.locator("#examples").is_visible()

@@ -165,6 +165,15 @@ async def test_a_lost_counter_store_does_not_close_the_edge(monkeypatch):
     assert await quotas.take("key:ana") == (True, [])
 
 
+async def test_counting_starts_no_thread_a_request(monkeypatch):
+    quotas = Quotas("1000/minute", "1000/day", "memory://")
+    started = []
+    monkeypatch.setattr("threading.Thread.start", lambda thread: started.append(thread))
+    for _ in range(20):
+        await quotas.take("key:ana")
+    assert len(started) <= 1
+
+
 def test_an_ipv6_caller_is_counted_by_its_network():
     one, two = caller_of_address("2001:db8::1"), caller_of_address("2001:db8::ffff:2")
     assert one == two == "address:2001:0db8:0000:0000::/64"
