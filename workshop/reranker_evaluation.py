@@ -61,9 +61,9 @@ class FirstStage:
         self._progress = progress
 
     def candidates(
-        self, collection: Collection, store: PassageStore, count: int = CANDIDATES
+        self, collection: Collection, store: PassageStore
     ) -> list[tuple[str, list[str]]]:
-        """(query, ids of the best `count` passages) in the order of the collection's queries."""
+        """(query, ids of the best passages) in the order of the collection's queries."""
         ids = list(collection.passages)
         passages = self._passage_vectors(list(collection.passages.values()), store)
         bm25 = Bm25(collection.passages)
@@ -76,7 +76,7 @@ class FirstStage:
             for ranked in lists:
                 for place, name in enumerate(ranked, start=1):
                     scores[name] = scores.get(name, 0.0) + 1 / (_RRF_K + place)
-            best = sorted(scores, key=lambda name: (-scores[name], name))[:count]
+            best = sorted(scores, key=lambda name: (-scores[name], name))[:CANDIDATES]
             found.append((query.text, best))
         return found
 

@@ -26,7 +26,7 @@ from services.reranking.late_interaction import LateInteraction
 from . import models, paths
 from .errors import WorkshopError
 from .evaluation.intervals import Interval, bootstrap
-from .reranker_data import Bm25, Collection, fitz_gov, handbook, only_pages, training_groups
+from .reranker_data import MINED, Bm25, Collection, fitz_gov, handbook, only_pages, training_groups
 from .reranker_evaluation import CANDIDATES, FirstStage, Result, compare, late_interaction
 from .reranker_evaluation import Progress as ShowProgress
 from .reranker_export import export_int8
@@ -36,7 +36,6 @@ from .show import console
 PROMOTED = paths.ROOT / "services/reranking/models/cross-encoder"
 MAX_BYTES = 25_000_000
 MIN_TAU = 0.9
-MINED = 30
 CROSS, LATE = OnnxCrossEncoder.kind, LateInteraction.kind
 
 
@@ -46,10 +45,10 @@ class Options:
 
     epochs: int = 2
     max_minutes: float = 25.0
-    max_tokens: int = 192
+    max_tokens: int = 128
     negatives: int = 3
-    handbook_repeats: int = 2
-    learning_rate: float = 8e-5
+    handbook_repeats: int = 3
+    learning_rate: float = 5e-5
     batch_groups: int = 8
     threads: int = 1
     seed: int = 7
@@ -63,14 +62,10 @@ def train(start_from: Path, fitz: Path, work: Path, options: Options) -> dict[st
     fitz_train, _ = fitz_gov(fitz)
     book = handbook(paths.ROOT, "train")
     book_train = only_pages(book, book.queries)
-    with _first_stage(work, options.threads) as (first_stage, late, _):
-        found = dict(first_stage.candidates(fitz_train, late.store, MINED))
-        found |= first_stage.candidates(book, late.store, MINED)
-    groups = training_groups(fitz_train, found, negatives=options.negatives, seed=options.seed)
+    groups = training_groups(fitz_train, negatives=options.negatives, seed=options.seed)
     from_fitz = len(groups)
     groups += training_groups(
         book_train,
-        found,
         negatives=options.negatives,
         repeats=options.handbook_repeats,
         seed=options.seed,
@@ -263,8 +258,8 @@ handbook's questions showed it Portuguese.
   Portuguese, {run["handbook_groups"]} groups. Pages of the other splits were not seen.
 - SHA-256 over queries and passages: `{run["data_sha256"]}`.
 
-A group is one relevant passage and {options["negatives"]} hard negatives, drawn from the first
-stage's best {MINED}. The loss is the softmax cross-entropy of the relevant one.
+A group is one relevant passage and {options["negatives"]} hard negatives, drawn from the best
+{MINED} of BM25. The loss is the softmax cross-entropy of the relevant one.
 
 ## Figures
 

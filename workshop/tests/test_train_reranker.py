@@ -128,25 +128,12 @@ def test_bm25_stems_and_survives_any_text():
 def test_hard_negatives_are_never_relevant():
     passages = {f"p{n}": f"breaker state {n}" for n in range(12)}
     queries = [Query("1", "breaker state", "en", frozenset({"p1", "p2"}))]
-    collection = Collection("c", passages, queries)
-    found = {"breaker state": ["p1", "p3", "p2", "p4", "p5", "gone", "p6"]}
-    groups = training_groups(collection, found, negatives=3, repeats=4)
+    groups = training_groups(Collection("c", passages, queries), negatives=3, repeats=4)
     assert len(groups) == 4
     for group in groups:
         assert group.passages[0] in {passages["p1"], passages["p2"]}
-        assert len(set(group.passages[1:])) == 3
-        assert set(group.passages[1:]) <= {passages[name] for name in ("p3", "p4", "p5", "p6")}
-    assert training_groups(collection, {"breaker state": ["p1", "p3"]}, negatives=3) == []
-
-
-def test_a_translation_is_no_negative():
-    passages = {
-        f"{language}/p{n}": f"{language} {n}" for language in ("en", "pt") for n in range(3)
-    }
-    queries = [Query("1", "q", "en", frozenset({"en/p0"}))]
-    found = {"q": list(passages)}
-    (group,) = training_groups(Collection("c", passages, queries), found, negatives=2)
-    assert set(group.passages) == {"en 0", "en 1", "en 2"}
+        assert not {passages["p1"], passages["p2"]} & set(group.passages[1:])
+        assert len(set(group.passages)) == 4
 
 
 def test_ndcg_of_known_rankings():
@@ -163,6 +150,7 @@ def test_ndcg_of_known_rankings():
 @pytest.fixture
 def tiny_bert(tmp_path):
     transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch").manual_seed(7)
     folder = tmp_path / "bert"
     folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
