@@ -70,13 +70,15 @@ def parameters(settings: Settings, model: Path) -> Any:
     params.hostnames = [settings.host]
     params.port = settings.port
     params.n_parallel = settings.slots
-    params.n_ctx = settings.slot_context * settings.slots
+    params.n_ctx = settings.context
+    params.kv_unified = True
     params.n_predict = settings.max_answer_tokens
     params.cpuparams.n_threads = settings.threads
     params.cpuparams_batch.n_threads = settings.threads
     params.n_gpu_layers = settings.gpu_layers
-    # Prompts that share a prefix (the instructions, per language) are read once: a slot keeps its
-    # last prompt, and the states of earlier ones wait in RAM.
+    # A request goes to the slot whose last prompt begins like its own, and that beginning (the
+    # instructions) is not read again: two slots keep two languages apart. The states of earlier
+    # prompts wait in RAM; llama.cpp takes one back only if a quarter of it can be used.
     params.cache_prompt = True
     params.cache_ram_mib = settings.prompt_cache_mb
     params.ui = False
@@ -101,6 +103,9 @@ def main() -> None:
         sys.exit(f"llm_server cannot start, these settings are wrong:\n{wrong}")
     except CannotStart as error:
         sys.exit(f"llm_server cannot start: {error}")
+    # Threads that wait for one another sleep instead of spinning: on two cores that other programs
+    # use too, spinning threads hold each other up. Read once, when the library is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import xllamacpp
 
     # While the model loads (native code), the signals end the process as they do by default.
