@@ -93,7 +93,7 @@ def read_cases(folder: Path, splits: set[str], count: int = 6) -> list[dict[str,
         for language in ("en", "pt")
     }
     cases = []
-    for file in sorted(folder.glob("questions/*.jsonl")) or [folder / "questions.jsonl"]:
+    for file in [folder / "questions.jsonl"]:
         for line in file.read_text("utf-8").splitlines():
             item = json.loads(line)
             gold = [passages[name] for name in item["relevant"] if name in passages]

@@ -73,8 +73,7 @@ def read_passages(folder: Path) -> dict[str, Passage]:
 def read_questions(folder: Path) -> list[dict[str, Any]]:
     lines = [
         json.loads(line)
-        for path in sorted((folder / "questions").glob("*.jsonl"))
-        for line in path.read_text("utf-8").splitlines()
+        for line in (folder / "questions.jsonl").read_text("utf-8").splitlines()
         if line.strip()
     ]
     return [question for question in lines if question["split"] in SPLITS]
@@ -323,7 +322,7 @@ def main() -> None:
     parser.add_argument("--generation", help="URL of a generation service, for a model's answers")
     parser.add_argument("--limit", type=int, help="take only so many questions of each kind")
     options = parser.parse_args()
-    if not (options.handbook / "questions").is_dir():
+    if not (options.handbook / "questions.jsonl").is_file():
         sys.exit(f"There is no handbook at {options.handbook}; name its folder with --handbook.")
     passages = read_passages(options.handbook)
     questions = read_questions(options.handbook)

@@ -117,7 +117,7 @@ def read_collections(folder: Path) -> list[Collection]:
 
 
 def read_questions(folder: Path, splits: set[str]) -> list[dict[str, Any]]:
-    files = sorted(folder.glob("questions/*.jsonl")) or [folder / "questions.jsonl"]
+    files = [folder / "questions.jsonl"]
     items = [json.loads(line) for file in files for line in file.open(encoding="utf-8")]
     return [item for item in items if item["split"] in splits]
 

@@ -173,7 +173,7 @@ def handbook():
 
 
 def test_every_gold_passage_of_the_questions_exists(handbook):
-    files = sorted((HANDBOOK / "questions").glob("*.jsonl"))
+    files = [HANDBOOK / "questions.jsonl"]
     gold = {
         (path.name, question["id"], id)
         for path in files
