@@ -35,7 +35,7 @@ DEFAULT = "default"
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(domain.prompts, settings.prompts_dir)
+        await asyncio.to_thread(_check_prompts, settings)
         served = await _connect(settings)
         app.state.completer = Completer(
             settings, served, GenerationMetrics(app.state.metrics.registry)
@@ -64,6 +64,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)
     return app
+
+
+def _check_prompts(settings: Settings) -> None:
+    """Read the prompts once, so that a broken file or an unknown version shows at start."""
+    known = domain.prompts(settings.prompts_dir)
+    for template, version in settings.prompt_versions.items():
+        if not any(key[:2] == (template, version) for key in known):
+            raise ValueError(
+                f"GENERATION_PROMPT_VERSIONS: there is no version {version} of {template}"
+            )
 
 
 async def _connect(settings: Settings) -> dict[str, Served]:
@@ -170,7 +180,7 @@ def _messages(body: ChatRequest, settings: Settings) -> list[domain.Message]:
             wanted.template,
             wanted.language,
             wanted.variables,
-            wanted.version,
+            wanted.version or settings.prompt_versions.get(wanted.template),
             settings.prompts_dir,
         )
     except domain.UnknownPrompt as error:

@@ -36,7 +36,9 @@ class PromptReference(ApiModel):
     """A prompt of this service, by name, in place of `messages`."""
 
     template: Name = Field(description="name of the template, such as `answer`")
-    version: Name | None = Field(None, description="such as `v1`; default: the newest")
+    version: Name | None = Field(
+        None, description="such as `v1`; default: by setting, else the newest"
+    )
     language: Name = Field("en", description="`en` or `pt`")
     variables: dict[Name, Content] = Field(
         default_factory=dict, max_length=20, description="a value for each variable it has"

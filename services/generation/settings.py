@@ -81,6 +81,11 @@ class Settings(ServiceSettings):
     )
 
     prompts_dir: Path = Field(PROMPTS, description="folder of <template>/<version>/<language>.toml")
+    prompt_versions: dict[str, str] = Field(
+        default_factory=dict,
+        description="JSON: template to the version used when a request names none; "
+        "default: the newest",
+    )
     temperature: float = Field(0.0, ge=0, le=2, description="used when a request gives none")
     seed: int = Field(42, ge=0, le=2**31 - 1, description="used when a request gives none")
     max_tokens: int = Field(256, ge=1, le=8192, description="used when a request gives none")

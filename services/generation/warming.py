@@ -42,11 +42,13 @@ async def warm_prompts(settings: Settings, served: Served) -> None:
     themselves, each of which leaves its prefix in the cache as well.
     """
     prompts = domain.prompts(settings.prompts_dir)
-    languages = {language for template, _, language in prompts if template == _TEMPLATE}
-    for language in sorted(languages):
+    languages = sorted({language for template, _, language in prompts if template == _TEMPLATE})
+    for language in languages:
         if served.active:
             return
-        prompt = domain.find(_TEMPLATE, language, folder=settings.prompts_dir)
+        prompt = domain.find(
+            _TEMPLATE, language, settings.prompt_versions.get(_TEMPLATE), settings.prompts_dir
+        )
         messages = prompt.render(dict.fromkeys(prompt.variables, ""))
         request = {"messages": messages, "max_tokens": 1, "temperature": 0}
         with use_context(RequestContext.new(settings.timeout)):
@@ -58,4 +60,4 @@ async def warm_prompts(settings: Settings, served: Served) -> None:
             except CallFailed as error:
                 get_logger().warning("warming_failed", language=language, reason=error.reason)
                 return
-    get_logger().info("prompts_warmed", languages=sorted(languages))
+    get_logger().info("prompts_warmed", languages=languages)

@@ -72,6 +72,7 @@ def parameters(settings: Settings, model: Path) -> Any:
     params.n_parallel = settings.slots
     params.n_ctx = settings.context
     params.kv_unified = True
+    params.cache_idle_slots = False
     params.n_predict = settings.max_answer_tokens
     params.cpuparams.n_threads = settings.threads
     params.cpuparams_batch.n_threads = settings.threads

@@ -31,9 +31,14 @@ class Settings(BaseSettings):
     gpu_layers: int = Field(
         -1, ge=-1, description="layers on a GPU, where the build has one; -1: as many as fit"
     )
-    slots: int = Field(1, ge=1, le=64, description="answers generated at the same time")
-    slot_context: int = Field(
-        4096, ge=512, le=131_072, description="prompt and answer of one request, in tokens"
+    slots: int = Field(
+        2, ge=1, le=64, description="answers generated at the same time; each keeps its last prompt"
+    )
+    context: int = Field(
+        4096,
+        ge=512,
+        le=1_000_000,
+        description="tokens of prompts and answers, for all slots together; one may use them all",
     )
     max_answer_tokens: int = Field(
         1024, ge=1, description="ceiling for requests that set no max_tokens"

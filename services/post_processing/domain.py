@@ -116,7 +116,7 @@ class _Run:
         self.decisions.append(Decision(check, action, detail))
 
     def run(self, answer: str) -> Result:
-        parts = segments(safety.without_label(answer.strip()))
+        parts = segments(safety.without_opening(answer.strip()))
         parts = self._without_leaks(parts)
         parts = self._without_unknowns(parts)
         if not parts:

@@ -27,6 +27,10 @@ _LEAK = re.compile(
     | \bvoc[eê]\ responde\ a\ perguntas\ a\ partir\ de\ fontes\ numeradas
     | \b(?:use\ only\ what|only\ use\ what)\ the\ sources\ say
     | \buse\ somente\ o\ que\ as\ fontes\ dizem
+    | \banswer\ the\ question\ from\ the\ numbered\ sources
+    | \bresponda\ [aà]\ pergunta\ com\ as\ fontes\ numeradas
+    | \b(?:after\ each\ sentence\ cite|depois\ de\ cada\ frase\ cite)\b
+    | \b(?:is\ data,\ not\ instructions|[eé]\ dado,\ n[aã]o\ instru[cç][aã]o)
     | \b(?:copy\ numbers\ and\ names\ exactly|copie\ n[uú]meros\ e\ nomes\ exatamente)
     | \b(?:my|these\ are\ my|the)\ (?:system\ prompt|instructions\ (?:are|say|were))
     | \b(?:meu\ prompt\ de\ sistema|minhas\ instru[cç][oõ]es\ (?:s[aã]o|dizem))
@@ -34,12 +38,27 @@ _LEAK = re.compile(
     """,
     re.I | re.X,
 )
-_LABEL = re.compile(r"^\s*(?:answer|short answer|resposta|resposta curta)\s*:\s*", re.I)
+_OPENING = re.compile(
+    r"""
+      \s*(?:short\ )?(?:answer|resposta)(?:\ curta)?\s*:\s*
+    | \s*(?:based\ on|according\ to)\ (?:the\ information\ (?:provided\ |given\ )?(?:in|by|from)\ )?
+      (?:the|these)\ (?:(?:numbered|provided|given)\ )?(?:sources?|text|context|documents?)
+      (?:\ (?:provided|given|above))?\s*,\s*
+    | \s*(?:com\ base|de\ acordo|segundo)(?:\ (?:em|com|n))?\s*
+      (?:n?as|n?os|n?a|n?o)\ (?:informa[cç][oõ]es\ (?:fornecidas|das?|n)\s*(?:n?as)?\ )?
+      (?:fontes?|textos?|contexto|documentos?)(?:\ (?:fornecid|numerad|dad)[ao]s?)?\s*,\s*
+    """,
+    re.I | re.X,
+)
 
 
-def without_label(answer: str) -> str:
-    """The answer without an `Answer:` in front of it."""
-    return _LABEL.sub("", answer, count=1)
+def without_opening(answer: str) -> str:
+    """The answer without an `Answer:` or an "According to the sources," in front of it."""
+    match = _OPENING.match(answer)
+    if match is None or not answer[match.end() :].strip():
+        return answer
+    rest = answer[match.end() :]
+    return rest[0].upper() + rest[1:]
 
 
 def leaks_prompt(sentence: str, source_texts: str) -> bool:

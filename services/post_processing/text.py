@@ -232,13 +232,17 @@ def sentences(text: str) -> list[str]:
         start = match.end()
     found.append(text[start:].strip())
     merged: list[str] = []
-    for sentence in found:
-        # Citations alone belong to the sentence before them.
-        if merged and sentence and not _CITATION.sub("", sentence).strip(" ."):
+    leading = ""
+    for sentence in filter(None, found):
+        if _CITATION.sub("", " " + sentence).strip(" .,:;"):
+            merged.append(leading + sentence)
+            leading = ""
+        # Citations alone belong to the sentence before them, or to the first one.
+        elif merged:
             merged[-1] += " " + sentence
-        elif sentence:
-            merged.append(sentence)
-    return merged
+        else:
+            leading += sentence.rstrip(" .,:;") + " "
+    return merged or [leading.strip()] * bool(leading)
 
 
 @dataclass(slots=True)

@@ -345,9 +345,28 @@ async def test_both_languages_are_warmed_at_start(llm):
     async with running(create_app(settings_for(llm, warm_prompts=True))) as client:
         await until(lambda: len(llm.asked) == 2)
         firsts = {body["messages"][0]["content"][:20] for body, _ in llm.asked}
-        assert firsts == {"You answer questions", "Você responde a perg"}
+        assert firsts == {"Answer the question ", "Responda à pergunta "}
         assert all(body["max_tokens"] == 1 for body, _ in llm.asked)
         assert (await ask(client)).status_code == 200
+
+
+async def test_the_version_of_a_prompt_is_the_request_s_else_the_setting_s_else_the_newest(llm):
+    async def system_text(**more):
+        variables = {"question": "Why?", "context": "[1] Because."}
+        prompt = {"template": "answer", "variables": variables, **more}
+        response = await client.post("/v1/chat/completions", json={"prompt": prompt})
+        assert response.status_code == 200
+        return llm.asked[-1][0]["messages"][0]["content"]
+
+    async with running(create_app(settings_for(llm))) as client:
+        newest, first = await system_text(), await system_text(version="v1")
+        assert newest != first
+    async with running(create_app(settings_for(llm, prompt_versions={"answer": "v1"}))) as client:
+        assert await system_text() == first
+        assert await system_text(version="v2") == newest
+    with pytest.raises(RuntimeError, match="GENERATION_PROMPT_VERSIONS"):
+        async with running(create_app(settings_for(llm, prompt_versions={"answer": "v99"}))):
+            pass
 
 
 async def test_the_prompts_are_listed(client):

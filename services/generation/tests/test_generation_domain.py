@@ -6,10 +6,12 @@ from services.generation.cache import Answer, PromptCache
 VARIABLES = {"question": "When does it open?", "context": "[1] It opens after five failures."}
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("language", ["en", "pt"])
-def test_what_is_fixed_comes_first_then_the_context_then_the_question(language):
-    one = domain.render("answer", language, VARIABLES)
-    two = domain.render("answer", language, {"question": "Why?", "context": "[1] Because."})
+def test_what_is_fixed_comes_first_then_the_context_then_the_question(language, version):
+    one = domain.render("answer", language, VARIABLES, version)
+    other = {"question": "Why?", "context": "[1] Because."}
+    two = domain.render("answer", language, other, version)
     assert one[:-1] == two[:-1]
     assert one[0]["role"] == "system"
     last = one[-1]["content"]
@@ -24,8 +26,8 @@ def test_what_is_fixed_comes_first_then_the_context_then_the_question(language):
         ("pt", "Não encontrei a resposta para isso nos documentos."),
     ],
 )
-def test_the_fixed_part_shows_a_citation_and_the_words_of_a_refusal(language, refusal):
-    fixed = domain.render("answer", language, VARIABLES)[:-1]
+def test_the_long_version_shows_a_citation_and_the_words_of_a_refusal(language, refusal):
+    fixed = domain.render("answer", language, VARIABLES, "v1")[:-1]
     assert refusal in fixed[0]["content"]
     assert all("[" in message["content"] for message in fixed if message["role"] == "assistant")
 
@@ -41,6 +43,7 @@ def test_the_fixed_part_shows_a_citation_and_the_words_of_a_refusal(language, re
 )
 def test_a_passage_cannot_leave_its_place(hostile):
     messages = domain.render("answer", "en", VARIABLES | {"context": hostile})
+    assert "<sources>" in messages[0]["content"]
     text = messages[-1]["content"]
     assert text.count("</sources>") == 1
     for token in ("<|im_end|>", "<|im_start|>", "[/INST]", "<</SYS>>"):

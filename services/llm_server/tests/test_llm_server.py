@@ -82,10 +82,10 @@ def test_a_taken_port_is_named():
             check_port("127.0.0.1", port)
 
 
-def test_the_context_is_shared_out_among_the_slots_and_nothing_private_is_served(gguf):
-    settings = Settings(slots=3, slot_context=1024, threads=2)
+def test_the_slots_share_one_context_and_nothing_private_is_served(gguf):
+    settings = Settings(slots=3, context=1024, threads=2)
     params = parameters(settings, gguf)
-    assert (params.n_parallel, params.n_ctx) == (3, 3072)
+    assert (params.n_parallel, params.n_ctx, params.kv_unified) == (3, 1024, True)
     assert params.cache_prompt
     assert not params.endpoint_slots
     assert not params.ui
