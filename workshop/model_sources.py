@@ -15,6 +15,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,15 @@ def _pip() -> list[str]:
     raise SourceError("pip is missing here; add it with: python -m ensurepip")
 
 
+def _progress_bar() -> str:
+    """`raw`, which tells bytes, is known to pip from 24.1 on; older ones download in silence."""
+    try:
+        year, minor = (int(part) for part in version("pip").split(".")[:2])
+    except (PackageNotFoundError, ValueError):
+        return "off"
+    return "raw" if (year, minor) >= (24, 1) else "off"
+
+
 def _pip_download(packages: list[str], folder: Path, advance: Advance) -> None:
     """Download wheels with the user's own pip settings (index, proxy, certificates)."""
     command = [
@@ -249,7 +259,7 @@ def _pip_download(packages: list[str], folder: Path, advance: Advance) -> None:
         "--no-cache-dir",
         "--disable-pip-version-check",
         "--no-input",
-        "--progress-bar=raw",
+        f"--progress-bar={_progress_bar()}",
         f"--dest={folder}",
         *packages,
     ]
