@@ -90,9 +90,13 @@ def units(text: str) -> list[Unit]:
 
 def join(chosen: list[Unit]) -> str:
     """The text of units that are in reading order."""
-    return "".join(
-        (unit.joint if position else "") + unit.text for position, unit in enumerate(chosen)
-    )
+    text, after_block = "", False
+    for unit in chosen:
+        # A fence closes only at the end of its line: what follows a block starts a new one.
+        joint = "\n" if after_block else unit.joint
+        text += (joint if text else "") + unit.text
+        after_block = unit.block
+    return text
 
 
 def _parts(text: str) -> list[tuple[str, list[str]]]:
