@@ -184,10 +184,10 @@ def test_training_learns_and_the_int8_export_agrees(tiny_bert, tmp_path):
     model, tokenizer = train_cross_encoder(
         tiny_bert,
         groups,
-        epochs=30,
-        max_minutes=1.0,
+        epochs=150,
+        max_minutes=3.0,
         max_tokens=16,
-        learning_rate=5e-3,
+        learning_rate=1e-3,
         batch_groups=8,
         threads=1,
         seed=7,
@@ -264,7 +264,7 @@ def test_only_a_better_model_is_promoted(tmp_path, monkeypatch, after, promoted)
     monkeypatch.setattr(train_reranker.models, "ensure", lambda name: tmp_path)
     monkeypatch.setattr(train_reranker.paths, "home", lambda: tmp_path / "home")
     monkeypatch.setattr(train_reranker.paths, "ROOT", tmp_path)
-    command = partial(train_reranker.command, reuse=True, epochs=1, max_minutes=1.0, threads=1)
+    command = partial(train_reranker.command, reuse=True, epochs=1, max_minutes=3.0, threads=1)
     command(seed=7, promote_anyway=False)
     assert (target / "model.onnx").read_bytes() == (b"new" if promoted else b"old")
     assert (target / "README.md").exists() == promoted
