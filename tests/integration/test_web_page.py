@@ -24,7 +24,7 @@ LANGUAGES = {
     "en": {
         "locale": "en-GB",
         "question": "What does a transactional outbox guarantee?",
-        "follow_up": "And does it give exactly-once delivery?",
+        "follow_up": "And what problem does it solve?",
         "title": "Ask the documents",
         "ask": "Ask",
         "good": "Good answer",
