@@ -23,6 +23,7 @@ down: ## stop everything
 	@if [ -x $(BIN)/workshop ]; then $(BIN)/workshop down; else echo "Nothing is installed."; fi
 
 test: install lint ## everything that CI runs
+	$(BIN)/workshop models fetch
 	$(BIN)/pytest --cov=services --cov=workshop --cov-report=term:skip-covered
 
 lint: install ## formatting, style, types and import rules
