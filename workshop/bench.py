@@ -69,8 +69,10 @@ def command(
     out.mkdir(parents=True, exist_ok=True)
     with asyncio.Runner() as runner:
         if set(wanted) & {"pipeline", "retrieval", "hybrid", "tokens", "memory"}:
-            with console.status("starting a system of its own (the exact prompt cache is off)"):
-                started = temporary_system({"GENERATION_CACHE_BYTES": "0"})
+            # The monolith remembers neither answers nor vectors, so the services may not either.
+            caches_off = {"GENERATION_CACHE_BYTES": "0", "EMBEDDING_CACHE_SIZE": "0"}
+            with console.status("starting a system of its own, without its caches"):
+                started = temporary_system(caches_off)
             with started as here:
                 bench = SystemBench(here, runner, rounds, questions)
                 for part in wanted:
@@ -94,6 +96,14 @@ def command(
     }
     path = out / ("bench.json" if not parts else f"bench-{'-'.join(wanted)}.json")
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def until_quiet(patience: float = 180.0) -> None:
+    """Return when both the reranker's work ahead and the machine have come to rest."""
+    end = time.monotonic() + patience
+    quiet = 0
+    while quiet < 3 and time.monotonic() < end:
+        quiet = quiet + 1 if psutil.cpu_percent(1.0) < 15 else 0
 
 
 def show(figures: list[Figure]) -> None:
@@ -293,27 +303,61 @@ class SystemBench:
         state = json.loads((self.here.home / "run" / "system.json").read_text(encoding="utf-8"))
         pids = {name: item["pid"] for name, item in state["processes"].items() if item["pid"]}
         total = proportional_memory([*pids.values(), state["pid"]])
-        weights = loaded_weights()
-        llm = proportional_memory([pids["llm_server"]]) if "llm_server" in pids else 0
-        rest = total - llm - weights
+        loaded = loaded_models()
+        # The reranker has a copy of the bilingual model of its own.
+        encoders = 2 * loaded["bilingual"] + loaded["english"] + loaded["tokenizer"]
+        llm = proportional_memory([pids["llm_server"]])
         return [
             at_most(
                 "memory of the system without models (PSS)",
-                rest / 1e6,
+                (total - llm - encoders) / 1e6,
                 700,
                 "{:.0f} MB",
                 f"{len(pids) + 1} processes, {total / 1e6:.0f} MB in all; left out: LLM server "
-                f"{llm / 1e6:.0f} MB, weights of the encoders {weights / 1e6:.0f} MB",
+                f"{llm / 1e6:.0f} MB, encoders and the LLM's tokenizer {encoders / 1e6:.0f} MB",
             )
         ]
 
 
-def loaded_weights() -> int:
-    """Bytes of the encoder weights that the default system holds: bilingual twice (embedding and
-    reranking each own their copy), English once."""
-    bilingual = (models.path("multilingual-e5-small-enpt") / "model.onnx").stat().st_size
-    english = (models.path("all-MiniLM-L6-v2") / "model.onnx").stat().st_size
-    return 2 * bilingual + english
+_LOAD = """
+import gc, json, sys
+from pathlib import Path
+import psutil
+from services.context_aggregation.tokenizer import load_tokenizer
+from services.embedding.domain import Encoder
+
+def load(model, folder):
+    gc.collect()
+    before = psutil.Process().memory_full_info().uss
+    if model == "tokenizer":
+        kept.append(load_tokenizer(Path(folder)))
+    else:
+        kept.append(Encoder.load(folder))
+        kept[-1].encode(["a question of ten words or so, as people ask them"] * 8)
+    gc.collect()
+    return psutil.Process().memory_full_info().uss - before
+
+kept = []
+print(json.dumps({model: load(model, folder) for model, folder in json.loads(sys.argv[1]).items()}))
+"""
+
+
+def loaded_models() -> dict[str, int]:
+    """Bytes that each model takes once loaded and run, in a process of its own (USS)."""
+    folders = {
+        "bilingual": models.path("multilingual-e5-small-enpt"),
+        "english": models.path("all-MiniLM-L6-v2"),
+        "tokenizer": models.path(models.choose_llm()),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _LOAD, json.dumps({k: str(v) for k, v in folders.items()})],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded: dict[str, int] = json.loads(done.stdout)
+    return loaded
 
 
 _ECHO = """

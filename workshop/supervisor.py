@@ -42,6 +42,7 @@ PRELOAD: dict[int, tuple[str, ...]] = {
         "numpy",
         "orjson",
         "prometheus_client",
+        "pydantic.v1",
         "pydantic_settings",
         "services.chassis",
         "structlog",
@@ -61,6 +62,7 @@ PRELOAD: dict[int, tuple[str, ...]] = {
 }
 """What is imported before the first fork of a tier: models load while the rest is imported.
 
+pydantic.v1 is there because FastAPI looks into it for each app: 5 MB in each process otherwise.
 Nothing here may start a thread or an event loop (numpy's BLAS does not with
 OPENBLAS_NUM_THREADS=1, which `workshop.system` sets).
 """

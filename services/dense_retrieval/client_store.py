@@ -83,30 +83,32 @@ class ClientStore(VectorStore):
     def _recount(self) -> None:
         self._count = self._call(lambda: self._client.count(self._collection, exact=True)).count
 
-    def _add_space(self, space: Space) -> None:
-        size, cosine = space.dimensions, models.Distance.COSINE
-        if self.spaces:
-            self._call(
-                lambda: self._client.create_vector_name(
-                    self._collection,
-                    space.name,
-                    models.DenseVectorNameConfig(
-                        dense=models.DenseVectorConfig(size=size, distance=cosine)
-                    ),
-                )
-            )
-            return
-        kilobytes = max(1, self.options.exact_below * size * 4 // 1024)
+    def _create(self, spaces: Sequence[Space]) -> None:
+        smallest = min(space.dimensions for space in spaces)
+        kilobytes = max(1, self.options.exact_below * smallest * 4 // 1024)
         self._call(
             lambda: self._client.create_collection(
                 self._collection,
-                vectors_config={space.name: models.VectorParams(size=size, distance=cosine)},
+                vectors_config={
+                    space.name: models.VectorParams(
+                        size=space.dimensions, distance=models.Distance.COSINE
+                    )
+                    for space in spaces
+                },
                 optimizers_config=models.OptimizersConfigDiff(indexing_threshold=kilobytes),
             )
         )
         if self.kind == "client-server":  # local mode has no payload indexes and warns
             for payload in FILTERED.values():
                 self._index(payload)
+
+    def _add_space(self, space: Space) -> None:
+        vector = models.DenseVectorConfig(size=space.dimensions, distance=models.Distance.COSINE)
+        self._call(
+            lambda: self._client.create_vector_name(
+                self._collection, space.name, models.DenseVectorNameConfig(dense=vector)
+            )
+        )
 
     def _index(self, payload: str) -> None:
         self._call(

@@ -134,6 +134,9 @@ class VectorStore(ABC):
     # What an implementation gives
 
     @abstractmethod
+    def _create(self, spaces: Sequence[Space]) -> None: ...
+
+    @abstractmethod
     def _add_space(self, space: Space) -> None: ...
 
     @abstractmethod
@@ -174,10 +177,15 @@ class VectorStore(ABC):
         latest = {str(entry.passage["id"]): entry for entry in entries}
         if self.spaces and not len(self):
             self.clear()  # nothing is left that another model could be compared with
-        for space in self._new_spaces(models, entries):
+        if new := self._new_spaces(models, entries):
             self._check_room()
-            self._add_space(space)
-            self.spaces[space.role] = space
+            if not self.spaces:
+                self._create(new)
+                self.spaces = {space.role: space for space in new}
+            else:
+                for space in new:
+                    self._add_space(space)
+                    self.spaces[space.role] = space
         if latest:
             self._check_room()
             self._upsert(list(latest.values()))

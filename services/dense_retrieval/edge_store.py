@@ -103,26 +103,31 @@ class EdgeStore(VectorStore):
         indexed = self._shard.info().indexed_vectors_count
         return self._count > self.options.exact_below and indexed < self._count / 2
 
-    def _add_space(self, space: Space) -> None:
-        if self._shard is not None:
-            self._do(
-                qdrant.UpdateOperation.create_dense_vector(
-                    space.name, space.dimensions, qdrant.Distance.Cosine
-                )
-            )
-            self._flush_all()
-            return
+    def _create(self, spaces: Sequence[Space]) -> None:
         self._data.mkdir()
-        params = qdrant.EdgeVectorParams(space.dimensions, qdrant.Distance.Cosine)
-        self._shard = self._guard(
-            lambda: qdrant.EdgeShard.create(
-                str(self._data), qdrant.EdgeConfig(vectors={space.name: params})
+        # Cold: pages of the vectors' file are read when a search needs them, and stay. By default
+        # all 32 MB of each file's first part would be, however few the vectors in it.
+        vectors = {
+            space.name: qdrant.EdgeVectorParams(
+                space.dimensions, qdrant.Distance.Cosine, memory=qdrant.Memory.Cold
             )
+            for space in spaces
+        }
+        self._shard = self._guard(
+            lambda: qdrant.EdgeShard.create(str(self._data), qdrant.EdgeConfig(vectors=vectors))
         )
         for payload in FILTERED.values():
             self._do(
                 qdrant.UpdateOperation.create_field_index(payload, qdrant.PayloadSchemaType.Keyword)
             )
+        self._flush_all()
+
+    def _add_space(self, space: Space) -> None:
+        self._do(
+            qdrant.UpdateOperation.create_dense_vector(
+                space.name, space.dimensions, qdrant.Distance.Cosine
+            )
+        )
         self._flush_all()
 
     def _upsert(self, entries: Sequence[Entry]) -> None:

@@ -96,8 +96,9 @@ class Rag:
             self.reranker.put(list(self.texts.values()))
         self.tokenizer = load_tokenizer(models / "qwen2.5-coder-0.5b-instruct")
         self.fusion = FusionSettings()
+        self.llm_url = llm_url or self.start_llm(models / "qwen2.5-coder-0.5b-instruct")
         llm = ChatOpenAI(
-            base_url=llm_url or self.start_llm(models / "qwen2.5-coder-0.5b-instruct"),
+            base_url=self.llm_url,
             api_key="none",
             model="local",
             temperature=0,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -55,17 +56,22 @@ class TokenEncoder:
             "query": prompts.get("query") or "",
             "passage": prompts.get("passage") or prompts.get("document") or "",
         }
-        self._tokenizers = {
-            kind: open_tokenizer(folder, min(tokens, int(limit)))
-            for kind, tokens in (("query", max_query_tokens), ("passage", max_tokens))
+        # One for both kinds: a vocabulary of this size takes 35 MB.
+        self._tokenizer = open_tokenizer(folder, int(limit))
+        self._max_tokens = {
+            "query": min(max_query_tokens, int(limit)),
+            "passage": min(max_tokens, int(limit)),
         }
+        self._tokenizing = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
         """Changes with anything that changes a stored vector."""
         digest = hashlib.sha256()
-        for tokenizer in self._tokenizers.values():
-            digest.update(tokenizer.to_str().encode())
+        with self._tokenizing:
+            self._tokenizer.no_truncation()
+            digest.update(self._tokenizer.to_str().encode())
+        digest.update(json.dumps(self._max_tokens).encode())
         digest.update(json.dumps(self._prompts).encode())
         probe = self.encode(["one passage to tell models apart"], "passage")
         digest.update(np.round(next(iter(probe)), 2).tobytes())
@@ -73,9 +79,9 @@ class TokenEncoder:
 
     def tokenize(self, texts: Sequence[str], kind: str) -> list[Any]:
         prompt = self._prompts[kind]
-        encodings: list[Any] = self._tokenizers[kind].encode_batch(
-            [prompt + text for text in texts]
-        )
+        with self._tokenizing:
+            self._tokenizer.enable_truncation(self._max_tokens[kind])
+            encodings: list[Any] = self._tokenizer.encode_batch([prompt + text for text in texts])
         return encodings
 
     def encode(self, texts: Sequence[str], kind: str) -> list[NDArray[np.float32]]:

@@ -169,6 +169,8 @@ def tiny_bert(tmp_path):
 
 
 def test_training_learns_and_the_int8_export_agrees(tiny_bert, tmp_path):
+    import torch
+
     from workshop.reranker_export import export_int8
     from workshop.reranker_training import train_cross_encoder
 
@@ -202,7 +204,16 @@ def test_training_learns_and_the_int8_export_agrees(tiny_bert, tmp_path):
     passages = {f"p{n}": f"{a} {b}" for n, (a, b) in enumerate(pairwise(WORDS))}
     queries = [Query(str(n), f"{a} {a}", "en", frozenset()) for n, a in enumerate(WORDS)]
     book = Collection("book", passages | {"all": " ".join(WORDS)}, queries)
-    assert train_reranker.agreement(model, tokenizer, engine, book) > 0.8
+    # Passages that hold the word equally often score almost alike, so that their order may turn.
+    assert train_reranker.agreement(model, tokenizer, engine, book) > 0.5
+    pairs = [f"{a} {b}" for a in WORDS for b in WORDS if a != b]
+    with torch.inference_mode():
+        inputs = tokenizer(["alpha"] * len(pairs), pairs, padding=True, return_tensors="pt")
+        wanted = model(**inputs).logits[:, 0].numpy()
+    scores = np.array(engine.score("alpha", pairs, TimeLeft(10)))
+    exported = np.log(scores / (1 - scores))
+    assert np.corrcoef(wanted, exported)[0, 1] > 0.98
+    assert np.abs(wanted - exported).max() < 0.15 * np.ptp(wanted)
     texts = [f"{word} delta" for word in WORDS]
     together = engine.score("alpha", texts, TimeLeft(10))
     alone = [engine.score("alpha", [text], TimeLeft(10))[0] for text in texts]
