@@ -218,7 +218,9 @@ def main() -> None:
     question = " ".join(sys.argv[1:]).strip()
     if not question:
         sys.exit('usage: python services/monolith/rag.py "your question"')
-    answer = Rag().answer(question)
+    rag = Rag()
+    answer = rag.answer(question)
+    rag.qdrant.close()
     print(answer["answer"])
     for citation in answer["citations"]:
         print(f"  [{citation['number']}] {citation['title']} — {citation['id']}")
