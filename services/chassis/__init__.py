@@ -16,6 +16,7 @@ from .client import (
 )
 from .context import Deadline, RequestContext, current, use_context
 from .logs import configure_logging, get_logger
+from .memory import release_free_memory
 from .problems import Problem
 from .schema import ApiModel
 from .serve import serve
@@ -46,6 +47,7 @@ __all__ = [
     "encode_event",
     "get_logger",
     "parse_events",
+    "release_free_memory",
     "serve",
     "use_context",
 ]

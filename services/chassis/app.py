@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from .logs import get_logger
+from .memory import release_free_memory
 from .metrics import HttpMetrics
 from .middleware import ServiceMiddleware
 from .problems import Problem, install_problem_handlers
@@ -113,6 +114,7 @@ async def _hold(
             # later garbage collection, which shows in the tail latency.
             gc.collect()
             gc.freeze()
+            release_free_memory()
             readiness.set_ready()
             log.info("ready")
             await stop.wait()

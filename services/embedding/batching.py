@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from services.chassis import release_free_memory
+
 from .domain import Prepared, TextEncoder, Vectors
 
 # Texts are padded only to lengths within the same bucket: at most this many tokens are wasted.
@@ -89,6 +91,7 @@ class Batcher:
         self._on_batch = on_batch
         self._interactive, self._bulk = _Lane(), _Lane()
         self._turns = 0
+        self._worked_off_a_list = False
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"encode-{encoder.name}")
         self._task = asyncio.create_task(self._work(), name=f"batcher-{encoder.name}")
@@ -125,6 +128,10 @@ class Batcher:
             if not batch:
                 self._wake.clear()
                 if not (self._interactive.buckets or self._bulk.buckets):
+                    if self._worked_off_a_list:
+                        self._worked_off_a_list = False
+                        await loop.run_in_executor(self._thread, release_free_memory)
+                        continue
                     await self._wake.wait()
                 continue
             try:
@@ -149,6 +156,7 @@ class Batcher:
             batch = self._interactive.take(self.max_items, self.bulk_tokens * 4)
         else:
             self._turns = 0
+            self._worked_off_a_list |= bool(self._bulk.buckets)
             batch = self._bulk.take(self.max_items, self.bulk_tokens)
         now = time.monotonic()
         ready: list[tuple[_Job, int]] = []

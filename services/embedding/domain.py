@@ -20,6 +20,12 @@ InputType = Literal["query", "passage"]
 Vectors = NDArray[np.float32]
 
 
+# ONNX Runtime keeps the largest run's memory for the next one; a long batch's is given back.
+_SMALL = 256
+_SHRINK = ort.RunOptions()
+_SHRINK.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+
 class ModelNotUsable(Exception):
     """The model folder is missing, incomplete or of another kind; the message says which."""
 
@@ -158,7 +164,9 @@ class Encoder:
             ids[row, : item.length] = item.ids
             mask[row, : item.length] = 1
         outputs = self._session.run(
-            ["sentence_embedding"], {"input_ids": ids, "attention_mask": mask}
+            ["sentence_embedding"],
+            {"input_ids": ids, "attention_mask": mask},
+            _SHRINK if ids.size > _SMALL else None,
         )
         vectors: Vectors = outputs[0]
         return vectors

@@ -12,7 +12,7 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
-from services.chassis import Problem, create_service, current
+from services.chassis import Problem, create_service, current, release_free_memory
 
 from .domain import Engine, Pace, TimeLeft, rank
 from .engines import load_engine
@@ -124,6 +124,10 @@ def _router(settings: Settings) -> APIRouter:
                 app.state.encoding, engine.put, chunk
             )
             encoded, known = encoded + new, known + old
+        if encoded:
+            await asyncio.get_running_loop().run_in_executor(
+                app.state.encoding, release_free_memory
+            )
         app.state.reranking_metrics.encoded.inc(encoded)
         return {"encoded": encoded, "known": known}
 

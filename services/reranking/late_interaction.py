@@ -26,6 +26,11 @@ from tokenizers import Tokenizer
 from .domain import ModelNotUsable, TimeLeft
 from .store import PassageStore, TokenVectors
 
+# ONNX Runtime keeps the largest run's memory for the next one; a long batch's is given back.
+_SMALL = 256
+_SHRINK = ort.RunOptions()
+_SHRINK.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
 
 class TokenEncoder:
     """Texts to token vectors of length 1, in ONNX Runtime.
@@ -91,7 +96,9 @@ class TokenEncoder:
         """Vectors of one padded batch: a float32 [tokens kept, dimension] for each text."""
         ids, mask = pad([encoding.ids for encoding in encodings])
         (states,) = self.session.run(
-            ["last_hidden_state"], {"input_ids": ids, "attention_mask": mask}
+            ["last_hidden_state"],
+            {"input_ids": ids, "attention_mask": mask},
+            _SHRINK if ids.size > _SMALL else None,
         )
         return self.select(states, encodings, kind)
 
