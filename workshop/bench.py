@@ -95,6 +95,7 @@ def command(
         "figures": [asdict(figure) for figure in figures],
     }
     path = out / ("bench.json" if not parts else f"bench-{'-'.join(wanted)}.json")
+    plot_goals(figures, path.with_suffix(".png"))
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -114,6 +115,31 @@ def show(figures: list[Figure]) -> None:
         mark = {True: "met", False: "[red]missed[/]", None: ""}[item.met]
         table.add_row(item.what, item.value, item.goal, mark, item.note)
     console.print(table)
+
+
+def plot_goals(figures: list[Figure], path: Path) -> None:
+    """Each figure that has a goal as a share of it: a bar that stays left of the line met it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shares = {}
+    for item in figures:
+        if item.goal:
+            sign, goal = item.goal.split()[:2]
+            share = float(item.value.split()[0]) / float(goal)
+            shares[item.what] = share if sign == "≤" else 1 / share
+    if not shares:
+        return
+    figure, axes = pyplot.subplots(figsize=(9, 0.5 + 0.34 * len(shares)), layout="constrained")
+    colours = ["#1f5f8b" if share <= 1 else "#b5452c" for share in shares.values()]
+    axes.barh(list(shares), list(shares.values()), color=colours)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel("share of what the goal allows")
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    pyplot.close(figure)
 
 
 def at_most(what: str, value: float, goal: float, form: str, note: str = "") -> Figure:
