@@ -1,1 +1,51 @@
-"""The workshop's command line, and the library that notebooks use."""
+"""The workshop's command line, and the library that notebooks use (see `workshop.learn`).
+
+`import workshop` is light: what a notebook calls is imported when it is first named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .learn import (
+        bill,
+        catch_up,
+        check,
+        fixed_answers,
+        judged,
+        progress,
+        restore,
+        same,
+        save_cell,
+        serve,
+        start,
+        swap,
+    )
+
+__all__ = [
+    "bill",
+    "catch_up",
+    "check",
+    "fixed_answers",
+    "judged",
+    "progress",
+    "restore",
+    "same",
+    "save_cell",
+    "serve",
+    "start",
+    "swap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from . import learn
+
+        return getattr(learn, name)
+    raise AttributeError(f"module 'workshop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

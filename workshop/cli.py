@@ -21,7 +21,8 @@ Start it with `workshop up`, ask with `workshop ask "What is a circuit breaker?"
 look inside with `status`, `logs` and http://127.0.0.1:8000, stop it with `workshop down`.
 """
 
-RUN, USE, MEASURE, BUILD = "Run the system", "Use it", "Measure it", "Build its parts"
+RUN, USE, LEARN = "Run the system", "Use it", "Learn with it"
+MEASURE, BUILD = "Measure it", "Build its parts"
 
 app = typer.Typer(
     help=_HELP,
@@ -60,9 +61,9 @@ def up(
     ] = 8000,
 ) -> None:
     """Start everything; the first time, bring in models and index the handbook."""
-    from . import start
+    from . import starting
 
-    start.up(port_base)
+    starting.up(port_base)
 
 
 @app.command(rich_help_panel=RUN)
@@ -157,9 +158,9 @@ def ingest(
     language: Annotated[str | None, typer.Option(help="en or pt; else detected")] = None,
 ) -> None:
     """Add your own documents: Markdown, text, HTML, PDF, DOCX."""
-    from . import start
+    from . import starting
 
-    start.ingest(path, tags=tuple(tag or ()), language=language)
+    starting.ingest(path, tags=tuple(tag or ()), language=language)
 
 
 @app.command(rich_help_panel=USE)
@@ -168,6 +169,35 @@ def demo() -> None:
     from . import demo as tour
 
     tour.run()
+
+
+# -- learn with it ------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=LEARN)
+def check(
+    number: Annotated[str, typer.Argument(help="a lesson, 05, or an exercise, 05.1")],
+) -> None:
+    """Run the checks of a lesson on your my_services/, with the contract of its service."""
+    from . import learn
+
+    learn.check(number)
+
+
+@app.command(rich_help_panel=LEARN)
+def progress() -> None:
+    """Show the board: lessons, exercises that are green, the next step."""
+    from . import board
+
+    typer.echo(str(board.board()))
+
+
+@app.command("catch-up", rich_help_panel=LEARN)
+def catch_up(number: Annotated[str, typer.Argument(help="the lesson to start with")]) -> None:
+    """Bring my_services/ to the start of a lesson. Your files are renamed, never deleted."""
+    from . import board, learn
+
+    typer.echo(learn.describe(board.catch_up(number)))
 
 
 # -- measure it, build its parts ----------------------------------------------------------
@@ -213,6 +243,9 @@ _delegate("bench", "workshop.bench", MEASURE, "Speed: the services against the m
 _delegate("models", "workshop.models_cli", BUILD, "List, fetch and check the model files.")
 _delegate(
     "train-reranker", "workshop.train_reranker", BUILD, "Train the cross-encoder from judged data."
+)
+_delegate(
+    "build-lessons", "workshop.lessons", BUILD, "Write notebooks/ and solutions/ from lessons/."
 )
 
 

@@ -93,6 +93,21 @@ async def answer_events(
         await client.aclose()
 
 
+async def answer(
+    gateway: str, question: str, *, language: str | None = None, timeout: float = 120.0
+) -> dict[str, Any]:
+    """Ask the gateway and wait for the whole answer document."""
+    body = {"question": question} | ({"language": language} if language else {})
+    client = ServiceClient("gateway", gateway, timeout=timeout, headers=_key())
+    try:
+        with use_context(RequestContext.new(timeout)):
+            return dict(await client.post("/v1/answer", body))
+    except CallFailed as error:
+        raise _explain(error) from error
+    finally:
+        await client.aclose()
+
+
 async def search(gateway: str, query: str, *, top_k: int, rerank: bool) -> dict[str, Any]:
     client = ServiceClient("gateway", gateway, timeout=30.0, headers=_key())
     try:

@@ -10,3 +10,7 @@ class WorkshopError(Exception):
         super().__init__(f"{what} {way_out}".strip())
         self.what = what
         self.way_out = way_out
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in the place of a traceback."""
+        return [self.what, *([self.way_out] if self.way_out else [])]

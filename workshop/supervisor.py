@@ -366,6 +366,7 @@ class Supervisor:
             self.terminate(process, now)
         process.start_at = now
         self.tick()
+        self.write_state()  # what is wanted has changed, even where nothing has happened yet
         return {"ok": True, **process.describe()}
 
     # -- what others see ------------------------------------------------------------------

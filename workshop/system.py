@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from . import catalogue, paths
+from . import catalogue, paths, sync
 from .errors import WorkshopError
 
 START_TIMEOUT = 120.0
@@ -200,7 +200,7 @@ def require_running() -> System:
 
 def statuses(here: System, timeout: float = 2.0) -> list[Status]:
     """Ask every process whether it is ready, all at once. At most `timeout` seconds."""
-    return asyncio.run(_statuses(here.refresh(), timeout))
+    return sync.wait(_statuses(here.refresh(), timeout))
 
 
 async def _statuses(here: System, timeout: float) -> list[Status]:

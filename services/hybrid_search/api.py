@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from fastapi import APIRouter, FastAPI, Request
@@ -21,15 +20,42 @@ from services.chassis import (
     get_logger,
 )
 
-from .domain import reciprocal_rank_fusion
+from .domain import Fused, ask_together, reciprocal_rank_fusion
 from .schemas import SearchRequest, SearchResponse
 from .settings import Settings
 
 # Which service answers for a list, and what is added to the question asked of it.
 _DENSE = {"dense": {"using": "bilingual"}, "dense_english": {"using": "english"}}
 
+Hits = list[dict[str, Any]]
 
-def create_app(settings: Settings) -> FastAPI:
+
+class Fuse(Protocol):
+    """As `reciprocal_rank_fusion`: ranked lists of (id, score) to one list, best first."""
+
+    def __call__(
+        self,
+        lists: Mapping[str, Sequence[tuple[str, float]]],
+        *,
+        weights: Mapping[str, float] | None = None,
+        k: float = 60.0,
+    ) -> list[Fused]: ...
+
+
+AskTogether = Callable[
+    [Callable[[str], Awaitable[Hits]], Sequence[str]], Awaitable[dict[str, Hits | BaseException]]
+]
+"""As `ask_together`: each name's answer, or the exception that kept it from answering."""
+
+
+def create_app(
+    settings: Settings,
+    *,
+    fuse: Fuse = reciprocal_rank_fusion,
+    together: AskTogether = ask_together,
+) -> FastAPI:
+    """The service around its two cores: how lists are fused, and how they are asked at once."""
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         app.state.dense = ServiceClient(
@@ -46,12 +72,12 @@ def create_app(settings: Settings) -> FastAPI:
         settings,
         title="hybrid_search",
         description="Asks dense and sparse retrieval at once and fuses their lists (RRF).",
-        router=_router(settings),
+        router=_router(settings, fuse, together),
         resources=resources,
     )
 
 
-def _router(settings: Settings) -> APIRouter:
+def _router(settings: Settings, fuse: Fuse, together: AskTogether) -> APIRouter:
     router = APIRouter()
 
     @router.post("/search", response_model=SearchResponse, summary="Search by meaning and keyword")
@@ -62,9 +88,20 @@ def _router(settings: Settings) -> APIRouter:
             raise Problem(
                 422, "no-list", "lists: no list has a weight above zero; name one or give weights."
             )
-        answers = await asyncio.gather(*(_ask(request.app, name, body) for name in names))
-        found = {name: hits for name, hits, _ in answers if isinstance(hits, list)}
-        degraded = sorted({gone for _, gone, _ in answers if isinstance(gone, str)})
+        timings: dict[str, float] = {}
+
+        async def ask(name: str) -> Hits:
+            started = time.perf_counter()
+            try:
+                return await _ask(request.app, name, body)
+            finally:
+                timings[name] = round((time.perf_counter() - started) * 1000, 2)
+
+        answers = await together(ask, names)
+        found = {name: hits for name, hits in answers.items() if isinstance(hits, list)}
+        degraded = sorted(
+            {_gone(name, error) for name, error in answers.items() if not isinstance(error, list)}
+        )
         if not found:
             raise Problem(
                 503,
@@ -72,7 +109,7 @@ def _router(settings: Settings) -> APIRouter:
                 "Search is unavailable: neither dense nor sparse retrieval answered.",
                 headers={"retry-after": "1"},
             )
-        fused = reciprocal_rank_fusion(
+        fused = fuse(
             {name: [(hit["id"], hit["score"]) for hit in hits] for name, hits in found.items()},
             weights=weights,
             k=settings.rrf_k,
@@ -91,7 +128,7 @@ def _router(settings: Settings) -> APIRouter:
                         for item in fused[: body.top_k]
                     ],
                     "degraded": degraded,
-                    "timings_ms": {name: round(seconds * 1000, 2) for name, _, seconds in answers},
+                    "timings_ms": {name: timings[name] for name in names},
                 }
             ),
             media_type="application/json",
@@ -107,10 +144,8 @@ def _weights(body: SearchRequest, settings: Settings) -> dict[str, float]:
     return by_language.get(body.language or "other") or by_language["other"]
 
 
-async def _ask(
-    app: FastAPI, name: str, body: SearchRequest
-) -> tuple[str, list[dict[str, Any]] | str, float]:
-    """One list's hits, or the service that kept it from answering, and the seconds it took."""
+async def _ask(app: FastAPI, name: str, body: SearchRequest) -> Hits:
+    """One list's hits. Raises a `CallFailed`."""
     question: dict[str, Any] = {
         "query": body.query,
         "top_k": body.candidates,
@@ -121,16 +156,18 @@ async def _ask(
         client, question = app.state.dense, question | _DENSE[name]
     else:
         client, question = app.state.sparse, question | {"language": body.language}
-    started = time.perf_counter()
-    answer: list[dict[str, Any]] | str
-    try:
-        answer = (await client.post("/v1/search", question))["hits"]
-    except Rejected as error:
+    hits: Hits = (await client.post("/v1/search", question))["hits"]
+    return hits
+
+
+def _gone(name: str, error: BaseException) -> str:
+    """The service that kept a list from answering. Raises what is not a service's failure."""
+    if isinstance(error, Rejected):
         raise Problem(
             error.status or 422, "list-refused", f"{name}: {error.reason}", service=error.service
         ) from error
-    except CallFailed as error:
-        get_logger().warning("list_failed", list=name, reason=error.reason)
-        # Dense retrieval names the service behind it when that one is the culprit.
-        answer = str(error.problem.get("service", error.service))
-    return name, answer, time.perf_counter() - started
+    if not isinstance(error, CallFailed):
+        raise error
+    get_logger().warning("list_failed", list=name, reason=error.reason)
+    # Dense retrieval names the service behind it when that one is the culprit.
+    return str(error.problem.get("service", error.service))

@@ -1,9 +1,13 @@
-"""Fusing ranked lists. No web framework, no network: ids in, ids out."""
+"""Asking several lists at once, and fusing them. No web framework, no network: ids in, ids out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +50,15 @@ def reciprocal_rank_fusion(
             item.score += weight / (k + rank)
             item.provenance[name] = Place(rank, score)
     return sorted(fused.values(), key=lambda item: (-item.score, item.id))
+
+
+async def ask_together(
+    ask: Callable[[str], Awaitable[T]], names: Sequence[str]
+) -> dict[str, T | BaseException]:
+    """`ask(name)` of every name at once: its answer, or the exception that it raised.
+
+    Takes as long as the slowest. One that fails does not spoil the others; what its failure
+    means is for the caller to say.
+    """
+    answers = await asyncio.gather(*(ask(name) for name in names), return_exceptions=True)
+    return dict(zip(names, answers, strict=True))

@@ -16,6 +16,7 @@ from workshop.errors import WorkshopError
 COMMANDS = {
     *("doctor", "up", "down", "status", "logs", "restart"),
     *("ask", "search", "ingest", "demo"),
+    *("check", "progress", "catch-up", "build-lessons"),
     *("evaluate", "bench", "models", "train-reranker", "openapi"),
 }
 

@@ -6,6 +6,7 @@ from aiohttp.test_utils import TestServer
 
 from services.chassis.testing import running
 from services.hybrid_search.api import create_app
+from services.hybrid_search.domain import reciprocal_rank_fusion
 from services.hybrid_search.settings import Settings
 
 
@@ -114,3 +115,33 @@ async def test_bad_input_names_the_field(client, body, field):
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     assert field in [error["field"] for error in response.json()["errors"]]
+
+
+async def test_the_core_is_an_argument(backends):
+    dense, sparse = backends
+    settings = Settings(
+        dense_url=str(dense.server.make_url("")), sparse_url=str(sparse.server.make_url(""))
+    )
+    asked = []
+
+    def worst_first(lists, *, weights=None, k=60.0):
+        return reciprocal_rank_fusion(lists, weights=weights, k=k)[::-1]
+
+    async def one_by_one(ask, names):
+        asked.extend(names)
+        return {name: await ask(name) for name in names}
+
+    app = create_app(settings, fuse=worst_first, together=one_by_one)
+    async with running(app) as client:
+        body = {"query": "q", "weights": {"dense": 1, "sparse": 1}}
+        answer = (await client.post("/v1/search", json=body)).json()
+    assert [hit["id"] for hit in answer["hits"]] == ["c", "a", "b"]
+    assert asked == ["dense", "sparse"]
+
+
+async def test_a_list_that_refuses_is_the_caller_s_problem(client, backends):
+    backends[1].status = 422
+    backends[1].problem = {"detail": "filter: unknown field"}
+    response = await client.post("/v1/search", json={"query": "q"})
+    assert response.status_code == 422
+    assert response.json()["type"].endswith("list-refused")

@@ -1,6 +1,8 @@
+import asyncio
+
 import pytest
 
-from services.hybrid_search.domain import Place, reciprocal_rank_fusion
+from services.hybrid_search.domain import Place, ask_together, reciprocal_rank_fusion
 
 
 def test_a_passage_in_both_lists_beats_one_that_leads_a_single_list():
@@ -27,3 +29,27 @@ def test_ties_are_ordered_by_id_whatever_the_order_of_the_lists():
     one = reciprocal_rank_fusion({"dense": [("b", 1.0)], "sparse": [("a", 1.0)]})
     two = reciprocal_rank_fusion({"sparse": [("a", 1.0)], "dense": [("b", 1.0)]})
     assert [item.id for item in one] == [item.id for item in two] == ["a", "b"]
+
+
+async def test_all_are_asked_before_the_first_answers():
+    begun, all_begun = [], asyncio.Event()
+
+    async def ask(name):
+        begun.append(name)
+        if len(begun) == 3:
+            all_begun.set()
+        await asyncio.wait_for(all_begun.wait(), 2)
+        return name.upper()
+
+    assert await ask_together(ask, ["a", "b", "c"]) == {"a": "A", "b": "B", "c": "C"}
+
+
+async def test_one_that_fails_leaves_its_exception_in_its_place():
+    gone = ConnectionError("gone")
+
+    async def ask(name):
+        if name == "b":
+            raise gone
+        return name
+
+    assert await ask_together(ask, ["a", "b"]) == {"a": "a", "b": gone}

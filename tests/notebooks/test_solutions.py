@@ -1,0 +1,123 @@
+"""The executed solutions: strict nbval against the running system, and guards around it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workshop import course, fixed, lessons
+
+LESSONS = course.load()
+EVERY = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
+OPT_OUT = "nbval-ignore-output"
+ALLOWED = {OPT_OUT, "check", "raises-exception"}
+SANITIZE = Path(__file__).with_name("sanitize.cfg")
+
+
+def cells(lesson: course.Lesson) -> list[dict[str, Any]]:
+    raw = json.loads(lesson.solution.read_text())
+    return [cell for cell in raw["cells"] if cell["cell_type"] == "code"]
+
+
+def tags(cell: dict[str, Any]) -> set[str]:
+    return set(cell["metadata"].get("tags", ()))
+
+
+@EVERY
+def test_every_cell_was_executed_in_order(lesson: course.Lesson) -> None:
+    """nbval compares nothing where there is no count."""
+    counts = [cell["execution_count"] for cell in cells(lesson)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@EVERY
+def test_no_cell_wrote_to_stderr_or_failed(lesson: course.Lesson) -> None:
+    for cell in cells(lesson):
+        for output in cell["outputs"]:
+            assert output.get("name") != "stderr", cell["source"]
+            if output["output_type"] == "error":
+                assert "raises-exception" in tags(cell), cell["source"]
+
+
+@EVERY
+def test_few_cells_opt_out_and_a_check_follows_each(lesson: course.Lesson) -> None:
+    found = cells(lesson)
+    ignored = [number for number, cell in enumerate(found) if OPT_OUT in tags(cell)]
+    assert len(ignored) <= 0.2 * len(found), f"{len(ignored)} of {len(found)}"
+    for number in ignored:
+        after = found[number + 1]
+        assert "check" in tags(after), f"no check after: {found[number]['source']}"
+        assert OPT_OUT not in tags(after)
+        assert "assert" in "".join(after["source"])
+
+
+@EVERY
+def test_no_tag_and_no_comment_takes_a_cell_out_of_the_comparison(lesson: course.Lesson) -> None:
+    for cell in cells(lesson):
+        assert tags(cell) <= ALLOWED, cell["source"]
+        assert "NBVAL" not in "".join(cell["source"])
+
+
+@EVERY
+def test_the_kernel_is_named_and_no_time_of_the_run_is_kept(lesson: course.Lesson) -> None:
+    raw = json.loads(lesson.solution.read_text())
+    assert raw["metadata"] == lessons.METADATA
+    assert not any("execution" in cell["metadata"] for cell in raw["cells"])
+
+
+def test_each_sanitize_rule_has_an_example_and_is_needed_by_a_solution() -> None:
+    text = SANITIZE.read_text()
+    rules = re.findall(r"^regex: (.*)$\n^replace: (.*)$", text, re.MULTILINE)
+    examples = re.findall(r"^# example: (.*)$", text, re.MULTILINE)
+    assert rules
+    assert len(rules) == len(examples)
+    outputs = "\n".join(json.dumps(c["outputs"]) for lesson in LESSONS for c in cells(lesson))
+    for (pattern, replacement), example in zip(rules, examples, strict=True):
+        assert re.sub(pattern, replacement, example) != example
+        assert re.search(pattern, outputs), f"no solution needs {pattern}"
+        assert not re.search(pattern, "95 of 100, 0.82, /v1/search"), "too wide"
+
+
+@pytest.mark.system
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_solutions_give_the_same_outputs_again(indexed, system_environment, nbval) -> None:
+    fixed.ask(indexed.url("gateway"))  # the model writes them once, outside of any cell's time
+    done = nbval(*(lesson.solution for lesson in LESSONS), environment=system_environment)
+    print(done.stdout[-4000:])
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    count = sum(len(cells(lesson)) for lesson in LESSONS)
+    assert f"{count} passed" in done.stdout
+    assert "skipped" not in done.stdout.splitlines()[-1]
+
+
+SMALL = """\
+# %%
+print("answers:", 20)
+
+# %%
+{"ids": ["a", "b"], "count": 2}
+"""
+
+
+@pytest.mark.slow
+def test_one_changed_output_turns_nbval_red(tmp_path: Path, nbval) -> None:
+    """The comparison compares: without this, a green run would say nothing."""
+    import nbclient
+
+    notebook = lessons.to_notebook(SMALL, "99")
+    nbclient.NotebookClient(notebook, kernel_name="python3", record_timing=False).execute()
+    good, printed, shown = (tmp_path / f"{name}.ipynb" for name in ("good", "printed", "shown"))
+    text = lessons.to_bytes(notebook).decode()
+    good.write_text(text)
+    printed.write_text(text.replace("answers: 20", "answers: 19", 1))
+    shown.write_text(text.replace("'count': 2}", "'count': 3}", 1))
+    assert printed.read_text() != text != shown.read_text()
+    done = nbval(good, printed, shown, timeout=120)
+    assert done.returncode == 1, done.stdout
+    assert "4 passed" in done.stdout
+    assert "2 failed" in done.stdout

@@ -1,0 +1,145 @@
+"""A learner's service: alone on a free port, or in the running system in place of the reference."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from types import TracebackType
+from typing import IO
+
+from . import catalogue, exercises, my_services, paths, system
+from .errors import WorkshopError
+
+START_PATIENCE = 30.0
+"""Seconds that a learner's service gets to be ready."""
+RESTORE_PATIENCE = 60.0
+"""A service that hangs is killed after the supervisor's grace; then the reference starts."""
+_STOP_PATIENCE = 12.0
+_LOG_LINES = 5
+
+
+class Served:
+    """`my_services/NAME` in a process of its own. `str()` and `with` give its base URL."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        my_services.prepare(name)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        paths.logs_dir().mkdir(parents=True, exist_ok=True)
+        self.log = paths.logs_dir() / f"my_{name}.log"
+        output: IO[bytes]
+        with open(self.log, "wb") as output:
+            self._process = subprocess.Popen(
+                my_services.command(name),
+                cwd=paths.ROOT,
+                env=_environment(name, port),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait(self) -> None:
+        end = time.monotonic() + START_PATIENCE
+        reason = "starting"
+        while time.monotonic() < end:
+            if (code := self._process.poll()) is not None:
+                raise self._failed(f"ended with exit code {code}")
+            try:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
+                    return
+            except urllib.error.HTTPError as error:
+                reason = error.read().decode("utf-8", "replace")[:200]
+            except OSError as error:
+                reason = str(error)
+            time.sleep(0.05)
+        raise self._failed(f"was not ready within {START_PATIENCE:g} s ({reason})")
+
+    def _failed(self, what: str) -> WorkshopError:
+        lines = self.log.read_text("utf-8", "replace").strip().splitlines()[-_LOG_LINES:]
+        said = "\n".join(f"  {line}" for line in lines) or "  (it wrote nothing)"
+        return WorkshopError(
+            f"my_services/{self.name} {what}.", f"The last lines of its log:\n{said}"
+        )
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL to one that does not end; nothing is left behind."""
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> str:
+        return self.url
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def _environment(name: str, port: int) -> dict[str, str]:
+    """What the reference has in the running system, but for its port and its data."""
+    system.require_running()
+    plan = json.loads((paths.run_dir() / "plan.json").read_text())
+    specs = [catalogue.ProcessSpec.from_json(item) for item in plan["processes"]]
+    spec = next(spec for spec in specs if spec.name == name)
+    prefix = next(entry.prefix for entry in catalogue.CATALOGUE if entry.name == name)
+    own = {f"{prefix}PORT": str(port), f"{prefix}DATA_DIR": str(paths.home() / "my_data")}
+    return {**spec.full_environment(), **own, **my_services.environment()}
+
+
+def swap(name: str) -> None:
+    """Run `my_services/NAME` in the running system, in the reference's place and at its address.
+
+    It must be ready within `START_PATIENCE` seconds and pass the contract at that address. If it
+    does not, the reference comes back, and the `WorkshopError` says what to look at.
+    """
+    here = system.require_running()
+    my_services.prepare(name)
+    here.replace(name, command=my_services.command(name), env=my_services.environment())
+    try:
+        here.wait(name, START_PATIENCE)
+        red = [r for r in exercises.run_contract(name, here.url(name)) if not r.green]
+        if red:
+            raise WorkshopError(
+                f"{len(red)} of its contract tests are red. {red[0].title}: {red[0].message}"
+            )
+    except BaseException as error:
+        last = system.last_log_line(name)
+        _restore(here, name)
+        if not isinstance(error, WorkshopError):
+            raise
+        raise WorkshopError(
+            f"my_services/{name} was taken out again: {error.what} The reference is back.",
+            f"Its last log line: {last[-300:]}" if last else "It wrote no log.",
+        ) from None
+
+
+def restore(name: str) -> None:
+    """Bring the reference back, whatever stood in its place; returns when it is ready."""
+    _restore(system.require_running(), name)
+
+
+def _restore(here: system.System, name: str) -> None:
+    here.restore(name)
+    here.wait(name, RESTORE_PATIENCE)
