@@ -182,8 +182,11 @@ def run_apart(lesson: Lesson, exercise: str | None = None) -> list[Result]:
 # -- the contract -------------------------------------------------------------------------
 
 
-def run_contract(service: str, url: str) -> list[Result]:
-    """The contract tests of `service` against any address: those that the reference passes."""
+def run_contract(service: str, url: str, *, first_red: bool = False) -> list[Result]:
+    """The contract tests of `service` against any address: those that the reference passes.
+
+    With `first_red` it ends at the first red one: a service that hangs costs one timeout.
+    """
     suite = paths.ROOT / "tests" / "contract" / f"test_{service}_contract.py"
     if not suite.exists():
         raise WorkshopError(f"{service} has no contract tests.")
@@ -191,6 +194,7 @@ def run_contract(service: str, url: str) -> list[Result]:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", str(suite), "--service-url", url]
         command += ["--junitxml", str(report), "--timeout", "10", "-p", "no:cacheprovider", "-q"]
+        command += ["--maxfail", "1"] if first_red else []
         try:
             done = subprocess.run(
                 command,

@@ -119,11 +119,10 @@ def swap(name: str) -> None:
     here.replace(name, command=my_services.command(name), env=my_services.environment())
     try:
         here.wait(name, START_PATIENCE)
-        red = [r for r in exercises.run_contract(name, here.url(name)) if not r.green]
+        results = exercises.run_contract(name, here.url(name), first_red=True)
+        red = next((result for result in results if not result.green), None)
         if red:
-            raise WorkshopError(
-                f"{len(red)} of its contract tests are red. {red[0].title}: {red[0].message}"
-            )
+            raise WorkshopError(f"its contract is red. {red.title}: {red.message}")
     except BaseException as error:
         last = system.last_log_line(name)
         _restore(here, name)

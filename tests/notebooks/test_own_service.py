@@ -95,9 +95,9 @@ def test_one_that_does_not_start_shows_the_end_of_its_log(mine: Path) -> None:
     [
         ("import no_such_module\n", "no_such_module"),
         ("import time\n\ntime.sleep(600)\n", "does not get ready"),
-        (RRF + "    while True:\n        pass\n", "contract tests are red"),
-        (RRF + "    return []\n", "contract tests are red"),
-        (RRF + "    raise ValueError('oh')\n", "contract tests are red"),
+        (RRF + "    while True:\n        pass\n", "its contract is red"),
+        (RRF + "    return []\n", "its contract is red"),
+        (RRF + "    raise ValueError('oh')\n", "its contract is red"),
     ],
     ids=["crashes", "never starts", "hangs", "finds nothing", "raises"],
 )
