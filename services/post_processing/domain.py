@@ -129,6 +129,12 @@ class _Run:
         self._settle_short_ones(checked)
         groundedness = self._groundedness(checked)
         kept = [item for item in checked if item.supported]
+        if not kept and self.mode == "generated":
+            # What the model made up goes; if the sources speak of just this, they stand in.
+            checked = [self._check(part) for part in self._quote(least_share=0.8)]
+            kept = [item for item in checked if item.supported]
+            if kept:
+                groundedness = self._groundedness(checked)
         if not kept:
             self.decide("groundedness", "refused", "no sentence is supported by a source")
             return self._refuse(groundedness)
@@ -197,17 +203,17 @@ class _Run:
             if not self.evidence.has_new_figure(said):
                 self.decide("answer_type", "removed", "a figure is asked for, none is given")
                 kept = []
-        return kept or self._quote()
+        return kept or self._quote(least_share=0.5)
 
-    def _quote(self) -> list[Segment]:
+    def _quote(self, least_share: float) -> list[Segment]:
         """The two source sentences that hold most of the question, cited; none if they hold
-        less than half of it, or lack the figure that is asked for."""
+        less than `least_share` of it, or lack the figure that is asked for."""
         how_many = _HOW_MANY.search(fold(self.question)) is not None
-        quoted = self.evidence.quote(with_figure=how_many)
+        quoted = self.evidence.quote(with_figure=how_many, least_share=least_share)
         if quoted is None:
             return []
         number, texts = quoted
-        self.decide("echo", "replaced", f"by sentences of source [{number}]")
+        self.decide("quotation", "replaced", f"by sentences of source [{number}]")
         return [Segment(f"{text} [{number}]") for text in texts]
 
     # -- citations and support ------------------------------------------------------------

@@ -175,14 +175,14 @@ class Evidence:
             for term in self.question
         }
 
-    def quote(self, *, with_figure: bool) -> tuple[int, list[str]] | None:
+    def quote(self, *, with_figure: bool, least_share: float) -> tuple[int, list[str]] | None:
         """The two adjacent sentences that hold most of the question, and their source's number.
 
-        Only from sources in the question's language, only if they hold at least half of it, and
-        with `with_figure` only if they have a figure that the question has not.
+        Only from sources in the question's language, only if they hold at least `least_share` of
+        it, and with `with_figure` only if they have a figure that the question has not.
         """
         weights = self._question_weights()
-        best, least = None, 0.5 * sum(weights.values())
+        best, least = None, least_share * sum(weights.values())
         for number, source in self.sources.items():
             if source.language != self.language:
                 continue
