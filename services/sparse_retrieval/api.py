@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from services.chassis import Problem, ServiceSettings, create_service, current
 
+from .bm25 import Frequency, Idf, Scorer, inverse_document_frequency, term_frequency
 from .domain import Filter, IndexFull, IndexLocked, KeywordIndex
 from .schemas import (
     DeleteResponse,
@@ -63,10 +64,17 @@ class _Threads:
         self.writes.shutdown()
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings, *, idf: Idf | None = None, frequency: Frequency | None = None
+) -> FastAPI:
+    """tantivy scores, unless `idf` or `frequency` is given: then these do, as `bm25.Scorer`."""
+    scorer = None
+    if idf is not None or frequency is not None:
+        scorer = Scorer(idf or inverse_document_frequency, frequency or term_frequency)
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
-        index = await _open(app, settings)
+        index = await _open(app, settings, scorer)
         app.state.index, app.state.threads = index, _Threads()
         registry = app.state.metrics.registry
         app.state.search_seconds = Histogram(
@@ -90,15 +98,18 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
 
-async def _open(app: FastAPI, settings: Settings) -> KeywordIndex:
+async def _open(app: FastAPI, settings: Settings, scorer: Scorer | None) -> KeywordIndex:
     """Open the index; while another process has its folder, say so and try again."""
     if settings.in_memory:
-        return KeywordIndex()
+        return KeywordIndex(scorer=scorer)
     readiness = app.state.readiness
     while True:
         try:
             return await asyncio.to_thread(
-                KeywordIndex, settings.home, min_free_bytes=settings.min_free_bytes
+                KeywordIndex,
+                settings.home,
+                min_free_bytes=settings.min_free_bytes,
+                scorer=scorer,
             )
         except IndexLocked as error:
             if readiness.reason == "shutting down":

@@ -9,9 +9,10 @@ import errno
 import hashlib
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import tantivy
 from tantivy import Occur, Query
 
 from .analysis import FIELDS, LANGUAGES, QueryAnalyzer, register
+from .bm25 import Scorer, Word
 
 # Raised when the stored form changes: a new folder is begun and the old one left alone.
 FORMAT = 1
@@ -111,13 +113,21 @@ class KeywordIndex:
     share one commit. Searches go on meanwhile, over the last committed state.
     """
 
-    def __init__(self, folder: Path | str | None = None, *, min_free_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path | str | None = None,
+        *,
+        min_free_bytes: int = 0,
+        scorer: Scorer | None = None,
+    ) -> None:
         """Open or create the index under `folder`; without a folder it lives in memory.
 
+        tantivy finds the passages and scores them; a `scorer` scores what tantivy finds.
         Raises IndexLocked when another process has it open.
         """
         self._folder = None if folder is None else Path(folder) / f"keywords-{FORMAT}"
         self._min_free_bytes = min_free_bytes
+        self._scorer = scorer
         self._schema = _schema()
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -149,9 +159,10 @@ class KeywordIndex:
         `query` is plain words, not a query language. With a `language` that has no analysis of
         its own, or None, each passage gets the best of its scores.
         """
-        asked = self._query(query, language)
-        if asked is None:
+        analyses = self._analyses(query, language)
+        if not analyses:
             return []
+        asked = _best([self._any_word(words) for words in analyses])
         if where is not None and (fields := where.fields()):
             if not all(fields.values()):
                 return []
@@ -161,6 +172,8 @@ class KeywordIndex:
             ]
             asked = Query.boolean_query([(Occur.Must, part) for part in (asked, *filters)])
         searcher = self._searcher
+        if self._scorer is not None:
+            return self._scored(self._scorer, searcher, asked, analyses)[:top_k]
         # A few more than wanted, so that passages which tie at the cut are put in order too.
         limit = top_k + 8
         while True:
@@ -371,20 +384,35 @@ class KeywordIndex:
         found = self._searcher.search(query, len(self), count=False).hits
         return {_hit(0.0, self._searcher.doc(address)).id for _, address in found}
 
-    def _query(self, query: str, language: str | None) -> Query | None:
+    def _scored(
+        self,
+        scorer: Scorer,
+        searcher: tantivy.Searcher,
+        asked: Query,
+        analyses: Sequence[Counter[Word]],
+    ) -> list[Hit]:
+        """Everything that `asked` finds, scored by `scorer`."""
+        found = searcher.search(asked, max(1, searcher.num_docs), count=False).hits
+        hits = [_hit(score, searcher.doc(address)) for score, address in found]
+        texts = [index_text(hit.passage) for hit in hits]
+        scores = scorer.scores(searcher, self._schema, analyses, texts)
+        hits = [replace(hit, score=score) for hit, score in zip(hits, scores, strict=True)]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+    def _analyses(self, query: str, language: str | None) -> list[Counter[Word]]:
+        """The words of the query in its language, or in each; none where it has no words."""
         primary = (language or "").lower().split("-")[0]
         languages = [primary] if primary in LANGUAGES else list(LANGUAGES)
-        parts = [part for one in languages if (part := self._any_word(query, one)) is not None]
-        return _best(parts) if parts else None
+        return [words for one in languages if (words := self._analyzers[one].words(query))]
 
-    def _any_word(self, query: str, language: str) -> Query | None:
+    def _any_word(self, words: Counter[Word]) -> Query:
         parts = []
-        for word, count in self._analyzers[language].words(query).items():
+        for word, count in words.items():
             part = _best(
                 [Query.term_query(self._schema, field, term, "freq") for field, term in word]
             )
             parts.append((Occur.Should, part if count == 1 else Query.boost_query(part, count)))
-        return Query.boolean_query(parts) if parts else None
+        return Query.boolean_query(parts)
 
 
 def _best(parts: Sequence[Query]) -> Query:

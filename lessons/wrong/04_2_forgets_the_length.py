@@ -1,0 +1,5 @@
+"""Saturates, but a long passage pays nothing."""
+
+
+def term_frequency(count, length, average, *, k1=1.2, b=0.75):
+    return count * (k1 + 1) / (count + k1)

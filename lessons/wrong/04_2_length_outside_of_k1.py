@@ -1,0 +1,5 @@
+"""The length is not multiplied by k1: a bracket is missing."""
+
+
+def term_frequency(count, length, average, *, k1=1.2, b=0.75):
+    return count * (k1 + 1) / (count + k1 * (1 - b) + b * length / average)
