@@ -15,13 +15,20 @@ from starlette.responses import Response
 
 from services.chassis import Problem, create_service, current
 
-from .domain import Context, build_context
+from .domain import Context, FindDuplicates, Fit, build_context, find_duplicates, fit_budget
 from .schemas import ContextRequest, ContextResponse
 from .settings import Settings
 from .tokenizer import load_tokenizer
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    duplicates: FindDuplicates = find_duplicates,
+    fit: Fit = fit_budget,
+) -> FastAPI:
+    """The app. `duplicates` and `fit` are two steps of `build_context`."""
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         # One thread: the work is Python's own, and a second would only compete for its lock.
@@ -37,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings,
         title="context_aggregation",
         description="Turns ranked passages into a numbered context that fits a token budget.",
-        router=_router(settings),
+        router=_router(settings, duplicates, fit),
         resources=resources,
     )
     registry = app.state.metrics.registry
@@ -53,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _router(settings: Settings) -> APIRouter:
+def _router(settings: Settings, duplicates: FindDuplicates, fit: Fit) -> APIRouter:
     router = APIRouter()
     defaults = settings.options()
 
@@ -73,7 +80,14 @@ def _router(settings: Settings) -> APIRouter:
             if deadline.passed:
                 raise Problem(504, "deadline-passed", "The deadline passed before work began.")
             return build_context(
-                body.query, body.language, passages, budget, state.tokenizer, options
+                body.query,
+                body.language,
+                passages,
+                budget,
+                state.tokenizer,
+                options,
+                duplicates=duplicates,
+                fit=fit,
             )
 
         built = await asyncio.get_running_loop().run_in_executor(state.thread, work)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal, Protocol
 
 from .segments import Unit, join, units
 from .terms import fold, terms, words
@@ -76,6 +77,57 @@ class Context:
     dropped: list[Dropped] = field(default_factory=list)
 
 
+class Counted:
+    """A text whose length in tokens is counted when it is first asked for."""
+
+    def __init__(self, text: str, count: Callable[[str], int]) -> None:
+        self.text = text
+        self._count = count
+
+    @cached_property
+    def tokens(self) -> int:
+        return self._count(self.text)
+
+    @cached_property
+    def words(self) -> int:
+        """Words between white space: never more than `tokens`, and quicker to count."""
+        return len(self.text.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A sentence (list item, code block, table) that goes into the context whole or not at all.
+
+    `passage` is its passage's rank from 0, `place` its place in that passage. `parts` maps a place
+    to its text: the sentence itself, and those before it that it cannot be understood without.
+    `head` is the numbered heading that a passage brings along, once.
+    """
+
+    passage: int
+    place: int
+    parts: Mapping[int, Counted]
+    head: Counted
+
+
+class FindDuplicates(Protocol):
+    """Texts, best first, to {place of a duplicate: place of the earlier text that it repeats}."""
+
+    def __call__(self, texts: Sequence[str], similarity: float) -> Mapping[int, int]: ...
+
+
+class Fit(Protocol):
+    """Pieces, best first, to those that make a context of at most `budget` tokens."""
+
+    def __call__(
+        self,
+        pieces: Sequence[Piece],
+        budget: int,
+        *,
+        write: Callable[[Sequence[Piece]], str],
+        count: Callable[[str], int],
+    ) -> Sequence[Piece]: ...
+
+
 @dataclass(slots=True)
 class _Candidate:
     """A passage on its way: its rank from 0, its units, their scores, and which are chosen."""
@@ -94,6 +146,84 @@ class _Candidate:
         return join([unit for at, unit in enumerate(self.units) if at in self.chosen])
 
 
+# Duplicates
+
+
+def shingles(text: str, size: int = 3) -> set[int]:
+    """Hashes of all runs of `size` words (Broder, 1997); of the whole text when it is shorter."""
+    found = words(text)
+    if len(found) <= size:
+        return {hash(tuple(found))}
+    return {hash(run) for run in zip(*(found[at:] for at in range(size)), strict=False)}
+
+
+def find_duplicates(texts: Sequence[str], similarity: float) -> dict[int, int]:
+    """{place of a duplicate: place of the first earlier text that it repeats}, places from 0.
+
+    A text repeats an earlier one when the Jaccard similarity of their shingles is at least
+    `similarity`, or when 95 % of its own shingles are in the earlier one. A duplicate is no
+    longer compared with: what comes later is held against texts that stay.
+    """
+    found: dict[int, int] = {}
+    kept: dict[int, set[int]] = {}
+    for place, text in enumerate(texts):
+        mine = shingles(text)
+        for earlier, theirs in kept.items():
+            shared = len(mine & theirs)
+            # Jaccard for near-copies; the second test finds a text that lies inside another.
+            if shared >= similarity * len(mine | theirs) or shared >= 0.95 * len(mine):
+                found[place] = earlier
+                break
+        else:
+            kept[place] = mine
+    return found
+
+
+# Fitting
+
+
+def fit_budget(
+    pieces: Sequence[Piece],
+    budget: int,
+    *,
+    write: Callable[[Sequence[Piece]], str],
+    count: Callable[[str], int],
+    skip: bool = True,
+) -> list[Piece]:
+    """The pieces to take, best first, so that `count(write(them))` is at most `budget` tokens.
+
+    Greedy. A piece costs the tokens of its parts that no piece before it brought, and the heading
+    if it is the first of its passage. One that is too long is skipped, or ends the choice when
+    `skip` is false. Costs are estimates, because tokens join where texts meet: the finished text
+    is counted, and while it is too long the last piece is taken back.
+    """
+    chosen: list[Piece] = []
+    taken: dict[int, set[int]] = {}
+    spent = 0
+    for piece in pieces:
+        have = taken.get(piece.passage, set())
+        if piece.place in have:
+            continue
+        new = [text for place, text in piece.parts.items() if place not in have]
+        # No word is less than a token: what cannot fit need not be tokenised.
+        if skip and spent + sum(text.words for text in new) > budget:
+            continue
+        cost = sum(text.tokens for text in new) + (0 if have else piece.head.tokens)
+        if spent + cost > budget:
+            if skip:
+                continue
+            break
+        chosen.append(piece)
+        taken[piece.passage] = have | set(piece.parts)
+        spent += cost
+    while chosen and count(write(chosen)) > budget:
+        chosen.pop()
+    return chosen
+
+
+# The whole
+
+
 def build_context(
     query: str,
     language: str,
@@ -101,12 +231,16 @@ def build_context(
     max_tokens: int,
     tokenizer: Tokenizer,
     options: Options | None = None,
+    *,
+    duplicates: FindDuplicates = find_duplicates,
+    fit: Fit = fit_budget,
 ) -> Context:
     """A context of at most `max_tokens` tokens out of `passages`, which come best first.
 
     Each passage is a mapping with id, document, title, heading, position, language and text.
     Nothing is cut inside a sentence, a code block or a table; when not even one sentence fits,
-    the context is empty and every passage is in `dropped`.
+    the context is empty and every passage is in `dropped`. `duplicates` and `fit` are the steps
+    of these names; without extraction, `fit_budget` cuts at sentence ends whatever `fit` is.
     """
     options = options or Options()
     result = Context()
@@ -117,7 +251,11 @@ def build_context(
         else:
             result.dropped.append(Dropped(str(passage["id"]), "it has no text"))
     if options.duplicates:
-        kept = _without_duplicates(kept, options.duplicate_similarity, result.dropped)
+        texts = [str(candidate.passage["text"]) for candidate in kept]
+        copies = duplicates(texts, options.duplicate_similarity)
+        for at, of in sorted(copies.items()):
+            result.dropped.append(Dropped(kept[at].id, f"duplicate of {kept[of].id}"))
+        kept = [candidate for at, candidate in enumerate(kept) if at not in copies]
     if options.twins:
         kept = _without_twins(kept, language, result.dropped)
     for candidate in kept[options.max_passages :]:
@@ -133,7 +271,22 @@ def build_context(
             candidate.scores = [-(candidate.rank + at / 1000) for at in range(len(candidate.units))]
     best = max((score for candidate in kept for score in candidate.scores), default=0.0)
     enough = best * options.least_share if options.extract else -math.inf
-    _choose(kept, max_tokens, enough, tokenizer, options, result)
+
+    def write(chosen: Sequence[Piece]) -> str:
+        for candidate in kept:
+            candidate.chosen = set()
+            for piece in chosen:
+                if piece.passage == candidate.rank:
+                    candidate.chosen.update(piece.parts)
+        _write(kept, options, result)
+        return result.context
+
+    if not options.extract:
+        fit = partial(fit_budget, skip=False)
+    pieces = _pieces(kept, enough, tokenizer, options)
+    result.tokens = tokenizer.count(
+        write(fit(pieces, max_tokens, write=write, count=tokenizer.count))
+    )
     for candidate in kept:
         if not candidate.chosen:
             weak = max(candidate.scores) < enough
@@ -142,32 +295,7 @@ def build_context(
     return result
 
 
-# Duplicates
-
-
-def _shingles(text: str, size: int = 3) -> set[int]:
-    """Hashes of all runs of `size` words (Broder, 1997); of the whole text when it is shorter."""
-    found = words(text)
-    if len(found) <= size:
-        return {hash(tuple(found))}
-    return {hash(run) for run in zip(*(found[at:] for at in range(size)), strict=False)}
-
-
-def _without_duplicates(
-    candidates: list[_Candidate], similarity: float, dropped: list[Dropped]
-) -> list[_Candidate]:
-    kept: list[tuple[_Candidate, set[int]]] = []
-    for candidate in candidates:
-        mine = _shingles(str(candidate.passage["text"]))
-        for other, theirs in kept:
-            shared = len(mine & theirs)
-            # Jaccard for near-copies; the second test finds a text that lies inside another.
-            if shared >= similarity * len(mine | theirs) or shared >= 0.95 * len(mine):
-                dropped.append(Dropped(candidate.id, f"duplicate of {other.id}"))
-                break
-        else:
-            kept.append((candidate, mine))
-    return [candidate for candidate, _ in kept]
+# Twins
 
 
 def _twin_key(passage: Mapping[str, Any]) -> tuple[str, int] | None:
@@ -284,15 +412,10 @@ def _coverage(
 _LONGEST_CHAIN = 3
 
 
-def _choose(
-    candidates: list[_Candidate],
-    max_tokens: int,
-    enough: float,
-    tokenizer: Tokenizer,
-    options: Options,
-    result: Context,
-) -> None:
-    """Greedy by score; what a unit leans on comes along. The budget is checked on the real text."""
+def _pieces(
+    candidates: list[_Candidate], enough: float, tokenizer: Tokenizer, options: Options
+) -> list[Piece]:
+    """The units that score `enough`, best first, each with what it leans on."""
     ranking = sorted(
         (
             (-score, candidate.rank, at, candidate)
@@ -302,53 +425,32 @@ def _choose(
         ),
         key=lambda item: item[:3],
     )
-    sizes: dict[tuple[int, int], int] = {}
-    spent = 0
-    chosen: list[tuple[_Candidate, set[int]]] = []
-    for _, _, at, candidate in ranking:
-        if at in candidate.chosen:
-            continue
-        group = _group(candidate, at) - candidate.chosen
-        # No word is less than a token: what cannot fit need not be tokenised.
-        cost = sum(candidate.units[member].words for member in group)
-        if options.extract and spent + cost > max_tokens:
-            continue
-        cost = 0
-        for member in group:
-            key = (candidate.rank, member)
-            if key not in sizes:
-                sizes[key] = _unit_size(candidate.units[member], tokenizer)
-            cost += sizes[key]
-        if not candidate.chosen:
-            cost += tokenizer.count("\n" + _head(9, candidate.passage, options))
-        if spent + cost > max_tokens:
-            if not options.extract:
-                break
-            continue
-        spent += cost
-        candidate.chosen |= group
-        chosen.append((candidate, group))
-    while True:
-        _write(candidates, options, result)
-        result.tokens = tokenizer.count(result.context)
-        if result.tokens <= max_tokens or not chosen:
-            return
-        # Pieces can join into other tokens than they had alone: take the last choice back.
-        candidate, group = chosen.pop()
-        candidate.chosen -= group
-
-
-def _unit_size(unit: Unit, tokenizer: Tokenizer) -> int:
     # A space becomes part of the next word's token; a line break is a token of its own.
-    return tokenizer.count(unit.joint + unit.text)
+    texts = {
+        candidate.rank: [Counted(u.joint + u.text, tokenizer.count) for u in candidate.units]
+        for candidate in candidates
+    }
+    heads = {
+        candidate.rank: Counted("\n" + _head(9, candidate.passage, options), tokenizer.count)
+        for candidate in candidates
+    }
+    return [
+        Piece(
+            candidate.rank,
+            at,
+            {place: texts[candidate.rank][place] for place in _group(candidate, at)},
+            heads[candidate.rank],
+        )
+        for _, _, at, candidate in ranking
+    ]
 
 
-def _group(candidate: _Candidate, at: int) -> set[int]:
+def _group(candidate: _Candidate, at: int) -> list[int]:
     """The unit and, one after the other, those it cannot be understood without: three at most."""
-    group = {at}
+    group = [at]
     needs = candidate.units[at].needs
     while needs is not None and len(group) <= _LONGEST_CHAIN:
-        group.add(needs)
+        group.append(needs)
         needs = candidate.units[needs].needs
     return group
 

@@ -122,3 +122,24 @@ async def test_bad_input_names_the_field(client, changes, field):
 def test_the_committed_openapi_document_is_the_code_s():
     committed = Path(__file__).parent.parent / "openapi.json"
     assert committed.read_bytes() == openapi_document("context_aggregation")
+
+
+async def test_the_steps_that_the_app_was_given_are_used(settings):
+    def every_second(texts, similarity):
+        assert similarity == settings.duplicate_similarity
+        return {place: place - 1 for place in range(1, len(texts), 2)}
+
+    def only_one(pieces, budget, *, write, count):
+        assert count(write(pieces[:1])) <= budget == 100
+        return pieces[:1]
+
+    other = PASSAGE | {"id": "en/b", "document": "en/b", "text": "The breaker opens the gate."}
+    async with running(create_app(settings, duplicates=every_second, fit=only_one)) as client:
+        given = body(passages=[PASSAGE, other], max_tokens=100)
+        answer = (await client.post("/v1/context", json=given)).json()
+    assert [source["text"] for source in answer["sources"]] == [
+        "A breaker opens after five failures."
+    ]
+    assert answer["dropped"] == [
+        {"id": "en/b", "reason": "duplicate of en/breaker#opens"},
+    ]

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.context_aggregation.domain import Options, build_context
+from services.context_aggregation.domain import (
+    Counted,
+    Options,
+    Piece,
+    build_context,
+    find_duplicates,
+    fit_budget,
+)
 from services.context_aggregation.segments import units
 
 
@@ -289,3 +296,35 @@ def test_domain_imports_no_web_framework():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_what_stays_is_compared_with_and_duplicates_are_not():
+    said = [f"w{n}" for n in range(60)]
+    second = [*said[:57], "x", "y", "z"]
+    third = [*second[:51], "q", "r", "s", *second[54:]]
+    texts = [" ".join(found) for found in (said, second, third)]
+    assert find_duplicates(texts, 0.8) == {1: 0}
+    assert find_duplicates(texts[1:], 0.8) == {1: 0}
+
+
+def test_where_costs_are_too_small_the_last_choice_is_taken_back():
+    def count(text):
+        return len(text.split())
+
+    def write(chosen):
+        return " ".join("one two three" for _ in chosen)
+
+    one = Counted("one", count)
+    pieces = [Piece(n, 0, {0: one}, Counted("", count)) for n in range(4)]
+    assert fit_budget(pieces, 7, write=write, count=count) == pieces[:2]
+    assert fit_budget(pieces, 2, write=write, count=count) == []
+
+
+def test_without_skipping_the_first_that_is_too_long_ends_the_choice():
+    def count(text):
+        return len(text.split())
+
+    texts = ["one", "one two three", "one"]
+    pieces = [Piece(0, n, {n: Counted(t, count)}, Counted("", count)) for n, t in enumerate(texts)]
+    assert fit_budget(pieces, 3, write=lambda _: "", count=count) == [pieces[0], pieces[2]]
+    assert fit_budget(pieces, 3, write=lambda _: "", count=count, skip=False) == [pieces[0]]

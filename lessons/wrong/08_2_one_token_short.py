@@ -1,0 +1,16 @@
+"""Off by one: a piece that fills the budget exactly is left out."""
+
+
+def fit(pieces, budget, *, write, count):
+    chosen, taken, spent = [], {}, 0
+    for piece in pieces:
+        have = taken.setdefault(piece.passage, set())
+        new = [text.tokens for place, text in piece.parts.items() if place not in have]
+        cost = sum(new) + (0 if have else piece.head.tokens)
+        if piece.place not in have and spent + cost < budget:
+            chosen.append(piece)
+            have.update(piece.parts)
+            spent += cost
+    while chosen and count(write(chosen)) > budget:
+        chosen.pop()
+    return chosen

@@ -1,0 +1,16 @@
+"""Parts that another piece brought are paid for again."""
+
+
+def fit(pieces, budget, *, write, count):
+    chosen, taken, spent = [], {}, 0
+    for piece in pieces:
+        have = taken.setdefault(piece.passage, set())
+        new = [text.tokens for text in piece.parts.values()]
+        cost = sum(new) + (0 if have else piece.head.tokens)
+        if piece.place not in have and spent + cost <= budget:
+            chosen.append(piece)
+            have.update(piece.parts)
+            spent += cost
+    while chosen and count(write(chosen)) > budget:
+        chosen.pop()
+    return chosen

@@ -1,0 +1,19 @@
+"""The first piece that does not fit ends the choice."""
+
+
+def fit(pieces, budget, *, write, count):
+    chosen, taken, spent = [], {}, 0
+    for piece in pieces:
+        have = taken.setdefault(piece.passage, set())
+        new = [text.tokens for place, text in piece.parts.items() if place not in have]
+        cost = sum(new) + (0 if have else piece.head.tokens)
+        if piece.place in have:
+            continue
+        if spent + cost > budget:
+            break
+        chosen.append(piece)
+        have.update(piece.parts)
+        spent += cost
+    while chosen and count(write(chosen)) > budget:
+        chosen.pop()
+    return chosen
