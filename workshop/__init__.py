@@ -3,8 +3,6 @@
 `import workshop` is light: what a notebook calls is imported when it is first named.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,5 +45,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'workshop' has no attribute {name!r}")
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     return sorted([*globals(), *__all__])

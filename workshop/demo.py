@@ -8,10 +8,10 @@ from . import client, show, system
 from .system import System
 
 QUESTIONS = (
-    ("A question in English", "What does a circuit breaker do when calls keep failing?"),
-    ("A question in Portuguese", "Por que combinar BM25 com busca vetorial?"),
+    ("A question in English", "When does a circuit breaker open?"),
+    ("A question in Portuguese", "Quais são os quatro tipos de microsserviços?"),
 )
-DEGRADED = "Why are two rankings fused by rank and not by score?"
+DEGRADED = "What is reciprocal rank fusion?"
 
 
 def run() -> None:

@@ -12,6 +12,10 @@ QUESTIONS = {
     "en": "When does a circuit breaker open?",
     "pt": "Quando um circuit breaker abre?",
 }
+ELSEWHERE = {
+    "en": "Who bought the Netflix patent?",
+    "pt": "Quem comprou a patente da Netflix?",
+}
 TRUE = {
     "en": "A circuit breaker opens after five failures in a row",
     "pt": "Um circuit breaker abre depois de cinco falhas seguidas",
@@ -79,13 +83,21 @@ def test_what_no_source_supports_is_removed(http, language):
 @pytest.mark.parametrize("language", ["en", "pt"])
 def test_nothing_supported_is_a_refusal_in_the_language_of_the_question(http, language):
     results = [
-        check(http, f"{FALSE[language]} [1].", language),
+        check(http, f"{FALSE[language]} [1].", language, question=ELSEWHERE[language]),
         check(http, TRUE[language], language, sources=[]),
         check(http, "", language),
     ]
     assert all(result["refused"] and result["citations"] == [] for result in results)
     text = results[0]["answer"]
     assert (" não " in f" {text.lower()} ") == (language == "pt")
+
+
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_what_no_source_supports_is_never_shown(http, language):
+    result = check(http, f"{FALSE[language]} [1].", language)
+    assert "Netflix" not in result["answer"]
+    # The source speaks of just this question: its own sentences may stand in.
+    assert result["refused"] or TRUE[language] in result["answer"]
 
 
 def test_personal_data_and_active_markup_do_not_leave(http):
