@@ -32,6 +32,7 @@ from services.chassis import RequestContext, ServiceClient, use_context
 from . import models, paths, system
 from .errors import WorkshopError
 from .evaluate import machine
+from .fixed import fixed_questions
 from .measure import Times, interleaved, proportional_memory
 from .temporary import TemporarySystem, temporary_system
 
@@ -163,14 +164,14 @@ def compare(
     return figures
 
 
-def handbook_questions(count: int, *, fixed: bool = False) -> list[dict[str, Any]]:
-    rows = [
-        json.loads(line)
-        for line in (paths.ROOT / "handbook" / "questions.jsonl")
-        .read_text(encoding="utf-8")
-        .splitlines()
-    ]
-    rows = [row for row in rows if (row.get("fixed") if fixed else row["kind"] == "plain")]
+def handbook_questions(count: int) -> list[dict[str, Any]]:
+    """`count` plain questions, spread evenly over the handbook's."""
+    text = (paths.ROOT / "handbook" / "questions.jsonl").read_text(encoding="utf-8")
+    rows = [row for line in text.splitlines() if (row := json.loads(line))["kind"] == "plain"]
+    return spread(rows, count)
+
+
+def spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [rows[number * len(rows) // count] for number in range(min(count, len(rows)))]
 
 
@@ -181,7 +182,7 @@ class SystemBench:
         self, here: TemporarySystem, runner: asyncio.Runner, rounds: int, questions: int
     ) -> None:
         self.here, self.runner, self.rounds = here, runner, rounds
-        self.questions = [row["question"] for row in handbook_questions(questions, fixed=True)]
+        self.questions = [row["question"] for row in spread(fixed_questions(), questions)]
         self._clients: dict[str, ServiceClient] = {}
         self._monolith: Any = None
 

@@ -7,20 +7,15 @@ both sides find it in the cache, in the same state.
 
 from __future__ import annotations
 
-import json
-
 import httpx2
 import pytest
 
-from workshop import models, paths
+from workshop import models
+from workshop.fixed import fixed_questions
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
-QUESTIONS = [
-    row
-    for line in (paths.ROOT / "handbook" / "questions.jsonl").open(encoding="utf-8")
-    if (row := json.loads(line)).get("fixed")
-]
+QUESTIONS = fixed_questions()
 
 
 @pytest.fixture(scope="module")
