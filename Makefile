@@ -5,7 +5,7 @@ BIN := .venv/bin
 JUPYTER_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab up down test lint format lock clean
+.PHONY: help install lab up down test lint format lock slides clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,14 @@ format: install ## format the code and fix what can be fixed
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+slides: install slides/node_modules ## build the instructor's decks: slides/dist/*.html and *.pdf
+	@$(BIN)/workshop slides
+
+slides/node_modules: slides/package-lock.json slides/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r slides/requirements.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix slides --loglevel=error
+	@touch slides/node_modules
+
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --group dev \
 		--excludes workshop/cuda_packages.txt --upgrade \
@@ -43,4 +51,5 @@ lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 
 clean: down ## stop, and remove what was installed, indexed and logged; models stay
 	rm -rf .venv .workshop/data .workshop/run .workshop/logs
+	rm -rf slides/dist slides/node_modules
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -22,7 +22,7 @@ look inside with `status`, `logs` and http://127.0.0.1:8000, stop it with `works
 """
 
 RUN, USE, LEARN = "Run the system", "Use it", "Learn with it"
-MEASURE, BUILD = "Measure it", "Build its parts"
+BUILD = "Measure it, build its parts"
 
 app = typer.Typer(
     help=_HELP,
@@ -114,6 +114,29 @@ def restart(name: Name) -> None:
     console.print(f"{name} is ready again after {time.monotonic() - started:.1f} s.")
 
 
+@app.command(rich_help_panel=RUN)
+def stop(name: Name) -> None:
+    """Drain one process and stop it; the others run on. `start` brings it back."""
+    from . import learn, system
+    from .show import console
+
+    learn.Running(system.require_running()).stop(name)
+    console.print(f"{name} is stopped. `workshop start {name}` brings it back.")
+
+
+@app.command(rich_help_panel=RUN)
+def start(name: Name) -> None:
+    """Start one process that was stopped."""
+    from . import system
+    from .show import console
+
+    here = system.require_running()
+    here.start(name)
+    with console.status(f"starting {name}"):
+        here.wait(name)
+    console.print(f"{name} is ready.")
+
+
 # -- use it -------------------------------------------------------------------------------
 
 
@@ -164,11 +187,33 @@ def ingest(
 
 
 @app.command(rich_help_panel=USE)
-def demo() -> None:
-    """An unattended tour: two languages, the trace, and an answer while a part is gone."""
+def call(
+    name: Annotated[str, typer.Argument(help="a service", show_default=False)],
+    path: Annotated[str, typer.Argument(help="for example /v1/search", show_default=False)],
+    body: Annotated[str | None, typer.Argument(help="JSON to post; without it, GET")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="JSON pointers of what to show, as /hits/0/id")
+    ] = None,
+) -> None:
+    """Call one service's API, past the gateway, and show what it answers."""
+    from . import calls
+
+    calls.show_call(name, path, body, tuple(only or ()))
+
+
+@app.command(rich_help_panel=USE)
+def demo(
+    lesson: Annotated[
+        str | None, typer.Argument(help="a lesson's number: the demo of its deck")
+    ] = None,
+) -> None:
+    """An unattended tour of the system, or the demo of a lesson."""
     from . import demo as tour
 
-    tour.run()
+    if lesson is None:
+        tour.run()
+    else:
+        tour.run_lesson(lesson)
 
 
 # -- learn with it ------------------------------------------------------------------------
@@ -178,7 +223,7 @@ def demo() -> None:
 def check(
     number: Annotated[str, typer.Argument(help="a lesson, 05, or an exercise, 05.1")],
 ) -> None:
-    """Run the checks of a lesson on your my_services/, with the contract of its service."""
+    """Run a lesson's checks on your my_services/, and its service's contract."""
     from . import learn
 
     learn.check(number)
@@ -194,10 +239,20 @@ def progress() -> None:
 
 @app.command("catch-up", rich_help_panel=LEARN)
 def catch_up(number: Annotated[str, typer.Argument(help="the lesson to start with")]) -> None:
-    """Bring my_services/ to the start of a lesson. Your files are renamed, never deleted."""
+    """Bring my_services/ to the start of a lesson; your files are renamed, kept."""
     from . import board, learn
 
     typer.echo(learn.describe(board.catch_up(number)))
+
+
+@app.command(rich_help_panel=LEARN)
+def bill(
+    name: Annotated[list[str], typer.Argument(help="services", show_default=False)],
+) -> None:
+    """Measure what services cost as services: milliseconds, memory, bytes on the wire."""
+    from . import learn
+
+    typer.echo(str(learn.bill(*name)))
 
 
 # -- measure it, build its parts ----------------------------------------------------------
@@ -236,10 +291,10 @@ def _delegate(name: str, module: str, panel: str, summary: str) -> None:
 _delegate(
     "evaluate",
     "workshop.evaluate",
-    MEASURE,
+    BUILD,
     "Quality: BM25, dense, hybrid and reranked side by side.",
 )
-_delegate("bench", "workshop.bench", MEASURE, "Speed: the services against the monolith.")
+_delegate("bench", "workshop.bench", BUILD, "Speed: the services against the monolith.")
 _delegate("models", "workshop.models_cli", BUILD, "List, fetch and check the model files.")
 _delegate(
     "train-reranker", "workshop.train_reranker", BUILD, "Train the cross-encoder from judged data."
@@ -247,6 +302,7 @@ _delegate(
 _delegate(
     "build-lessons", "workshop.lessons", BUILD, "Write notebooks/ and solutions/ from lessons/."
 )
+_delegate("slides", "workshop.slides", BUILD, "Build the instructor's decks as HTML and PDF.")
 
 
 @app.command(rich_help_panel=BUILD)

@@ -14,9 +14,9 @@ from workshop import cli, doctor, paths, system
 from workshop.errors import WorkshopError
 
 COMMANDS = {
-    *("doctor", "up", "down", "status", "logs", "restart"),
-    *("ask", "search", "ingest", "demo"),
-    *("check", "progress", "catch-up", "build-lessons"),
+    *("doctor", "up", "down", "status", "logs", "restart", "stop", "start"),
+    *("ask", "search", "ingest", "call", "demo"),
+    *("check", "progress", "catch-up", "bill", "build-lessons", "slides"),
     *("evaluate", "bench", "models", "train-reranker", "openapi"),
 }
 
@@ -52,7 +52,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [["status"], ["ask", "why?"], ["search", "x"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [["status"], ["ask", "why?"], ["search", "x"], ["demo"], ["demo", "05"]]
+)
 def test_commands_that_need_the_system_say_how_to_start_it(
     home: Path, command: list[str], capfd: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
