@@ -24,7 +24,8 @@ class CallFailed(Exception):
     """A call to another service gave no usable answer. `service` names it.
 
     `status` and `problem` hold its answer, if it gave one; `called` is False when the breaker or
-    the deadline kept the call from being made.
+    the deadline kept the call from being made. `retry_after` is the pause that it asked for, in
+    seconds.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class CallFailed(Exception):
         status: int | None = None,
         problem: dict[str, Any] | None = None,
         called: bool = True,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(f"{service}: {reason}")
         self.service = service
@@ -42,6 +44,7 @@ class CallFailed(Exception):
         self.status = status
         self.problem = problem or {}
         self.called = called
+        self.retry_after = retry_after
 
 
 class Unavailable(CallFailed):
@@ -203,8 +206,14 @@ class ServiceClient:
         if not isinstance(problem, dict):
             problem = {}
         detail = str(problem.get("detail") or f"HTTP {response.status}")
+        # It may be a date as well (RFC 9110, 10.2.3); services and LLM servers send seconds.
+        pause = response.headers.get("retry-after", "")
         raise _kind_of(response.status)(
-            self.service, detail, status=response.status, problem=problem
+            self.service,
+            detail,
+            status=response.status,
+            problem=problem,
+            retry_after=float(pause) if pause.isdecimal() else None,
         )
 
 

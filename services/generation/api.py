@@ -21,9 +21,12 @@ from services.chassis.sse import HEADERS as SSE_HEADERS
 from services.chassis.sse import MEDIA_TYPE as SSE
 
 from . import domain
+from .cache import MakeKey, cache_key
 from .completion import Completer, Served
 from .metrics import GenerationMetrics
-from .providers import Piece, connect
+from .providers import connect
+from .reading import Piece, ReadAnswer, read_answer
+from .routing import NextStep, next_step
 from .schemas import ChatCompletion, ChatRequest, ModelList, PromptList
 from .settings import Settings
 from .warming import wait_for_llm, warm_prompts
@@ -32,14 +35,21 @@ DEFAULT = "default"
 """The model name that means: whatever is set as the default."""
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    make_key: MakeKey = cache_key,
+    next_step: NextStep = next_step,
+    read: ReadAnswer = read_answer,
+) -> FastAPI:
+    """The app: `make_key` for the prompt cache, `next_step` after a failure, `read` for streams."""
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(_check_prompts, settings)
-        served = await _connect(settings)
-        app.state.completer = Completer(
-            settings, served, GenerationMetrics(app.state.metrics.registry)
-        )
+        served = await _connect(settings, read)
+        metrics = GenerationMetrics(app.state.metrics.registry)
+        app.state.completer = Completer(settings, served, metrics, make_key, next_step)
         warming = None
         try:
             if settings.provider == "llm-server":
@@ -76,13 +86,13 @@ def _check_prompts(settings: Settings) -> None:
             )
 
 
-async def _connect(settings: Settings) -> dict[str, Served]:
+async def _connect(settings: Settings, read: ReadAnswer) -> dict[str, Served]:
     served = {}
     for name, route in {DEFAULT: settings.default_route, **settings.routes}.items():
         if route.provider == "langchain":
-            provider = await asyncio.to_thread(connect, name, route)
+            provider = await asyncio.to_thread(connect, name, route, read)
         else:
-            provider = connect(name, route)
+            provider = connect(name, route, read)
         served[name] = Served(name, provider, route.provider, route.concurrency)
     if settings.model:
         served.setdefault(settings.model, served[DEFAULT])
@@ -108,7 +118,7 @@ def _router(settings: Settings) -> APIRouter:
                 errors=[{"field": "model", "problem": f"known: {known}"}],
             )
         work = _stream if body.stream else _whole
-        pieces = completer.pieces(served, _provider_request(body, settings))
+        pieces = completer.pieces(served, _provider_request(body, settings), _about(body))
         return UntilGone(lambda send: work(pieces, served, body, send))
 
     @router.get("/models", response_model=ModelList, summary="Models that can be asked for")
@@ -139,6 +149,12 @@ def _router(settings: Settings) -> APIRouter:
         }
 
     return router
+
+
+def _about(body: ChatRequest) -> dict[str, Any]:
+    """What the caller said that the provider does not get: the cache's key may look at it."""
+    said = body.model_dump(include={"prompt", "stream", "stream_options", "user"})
+    return said | {"request_id": current().request_id}
 
 
 def _provider_request(body: ChatRequest, settings: Settings) -> dict[str, Any]:

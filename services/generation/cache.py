@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,26 @@ import orjson
 
 _OVERHEAD = 500
 """Bytes an entry costs beside its text: key, objects, usage. Measured with sys.getsizeof."""
+
+Key = Hashable
+MakeKey = Callable[[Mapping[str, Any]], Key | None]
+
+_NOT_OF_THE_ANSWER = frozenset({"request_id", "user", "stream", "stream_options", "prompt"})
+"""What a request says that does not change its answer. A prompt by name is in its messages."""
+
+
+def cache_key(asked: Mapping[str, Any]) -> bytes | None:
+    """The key of a request, or None where a second answer may differ.
+
+    `asked` holds the request's fields with the defaults filled in: the `model` that is asked, the
+    rendered `messages`, `temperature`, `seed`, `max_tokens` and whatever else the caller set.
+    A field that nobody thought of enters the key: the worst that it can do is a miss, while one
+    that is left out by mistake gives somebody another request's answer.
+    """
+    if asked["temperature"] > 0:
+        return None
+    kept = {name: value for name, value in asked.items() if name not in _NOT_OF_THE_ANSWER}
+    return hashlib.sha256(orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +50,18 @@ class PromptCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
-        self._entries: OrderedDict[bytes, Answer] = OrderedDict()
+        self._entries: OrderedDict[Key, Answer] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    @staticmethod
-    def key(route: str, request: dict[str, Any]) -> bytes | None:
-        """The key of a request to a route, or None where a second answer may differ."""
-        if request.get("temperature"):
-            return None
-        return hashlib.sha256(orjson.dumps([route, request], option=orjson.OPT_SORT_KEYS)).digest()
-
-    def get(self, key: bytes | None) -> Answer | None:
-        answer = self._entries.get(key) if key else None
+    def get(self, key: Key | None) -> Answer | None:
+        answer = None if key is None else self._entries.get(key)
         if answer is not None and key is not None:
             self._entries.move_to_end(key)
         return answer
 
-    def put(self, key: bytes | None, answer: Answer) -> None:
+    def put(self, key: Key | None, answer: Answer) -> None:
         if key is None or key in self._entries or _size(answer) > self.max_bytes:
             return
         self._entries[key] = answer

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.chassis import (
@@ -23,17 +22,8 @@ from services.chassis import (
 )
 
 from .domain import Message
+from .reading import BrokenOff, Piece, ReadAnswer
 from .settings import Route
-
-
-@dataclass(slots=True)
-class Piece:
-    """A part of an answer, in order: text, then a finish reason, then the usage."""
-
-    text: str = ""
-    finish_reason: str | None = None
-    usage: dict[str, Any] | None = None
-    model: str = ""
 
 
 class Provider(Protocol):
@@ -49,8 +39,9 @@ class Provider(Protocol):
 class OpenAICompatible:
     """Any server with OpenAI's /chat/completions."""
 
-    def __init__(self, name: str, route: Route) -> None:
+    def __init__(self, name: str, route: Route, read: ReadAnswer) -> None:
         self.name = name
+        self._read = read
         self._extra: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
         if route.model:
             self._extra["model"] = route.model
@@ -65,31 +56,17 @@ class OpenAICompatible:
 
     async def stream(self, request: dict[str, Any], timeout: float) -> AsyncGenerator[Piece, None]:
         body = request | self._extra
-        finished = False
         events = self._client.stream("/chat/completions", body, timeout=timeout)
-        async with aclosing(events) as stream:
-            async for event in stream:
-                if event.data == "[DONE]":
-                    return
-                piece = self._piece(event.json())
-                finished = finished or piece.finish_reason is not None
-                yield piece
-        if not finished:
-            raise BadAnswer(self.name, "the answer broke off before its end")
-
-    def _piece(self, chunk: Any) -> Piece:
-        if not isinstance(chunk, dict):
-            raise BadAnswer(self.name, "sent a chunk that is not an object")
-        if error := chunk.get("error"):
-            message = error.get("message") if isinstance(error, dict) else error
-            raise BadAnswer(self.name, f"failed while it answered ({message})")
-        choice = (chunk.get("choices") or [{}])[0]
-        return Piece(
-            text=(choice.get("delta") or {}).get("content") or "",
-            finish_reason=choice.get("finish_reason"),
-            usage=chunk.get("usage"),
-            model=chunk.get("model") or "",
-        )
+        try:
+            async with aclosing(events) as stream:
+                data = (event.data async for event in stream)
+                async with aclosing(self._read(data)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except BrokenOff as error:
+            raise BadAnswer(self.name, str(error)) from error
+        except ValueError as error:
+            raise BadAnswer(self.name, "sent a chunk that is not JSON") from error
 
 
 class LangChainModel:
@@ -166,8 +143,11 @@ def _failure(name: str, error: Exception) -> CallFailed:
     return BadAnswer(name, reason, status=status)
 
 
-def connect(name: str, route: Route) -> Provider:
-    """The provider of a route. Needs a running event loop, except for LangChain models."""
+def connect(name: str, route: Route, read: ReadAnswer) -> Provider:
+    """The provider of a route; `read` is how streams of OpenAI's API become pieces.
+
+    Needs a running event loop, except for LangChain models.
+    """
     if route.provider == "langchain":
         return LangChainModel(name, route)
-    return OpenAICompatible(name, route)
+    return OpenAICompatible(name, route, read)

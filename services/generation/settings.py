@@ -79,6 +79,10 @@ class Settings(ServiceSettings):
         default_factory=dict,
         description="JSON: requested model name to where it goes, beside the default",
     )
+    fallbacks: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="JSON: model name to those that stand in for it, in order, while it fails",
+    )
 
     prompts_dir: Path = Field(PROMPTS, description="folder of <template>/<version>/<language>.toml")
     prompt_versions: dict[str, str] = Field(
@@ -103,6 +107,17 @@ class Settings(ServiceSettings):
     @model_validator(mode="after")
     def _default_route_is_complete(self) -> Settings:
         self.default_route  # noqa: B018 - built for its checks
+        return self
+
+    @model_validator(mode="after")
+    def _fallbacks_are_known(self) -> Settings:
+        known = {"default", *self.routes}
+        for name, others in self.fallbacks.items():
+            if unknown := {name, *others} - known:
+                there_is = ", ".join(sorted(known))
+                raise ValueError(f"fallbacks: no model {min(unknown)}; known: {there_is}")
+            if name in others:
+                raise ValueError(f"fallbacks: {name} cannot stand in for itself")
         return self
 
     @property

@@ -64,6 +64,17 @@ def test_plain_messages_are_answered_and_max_tokens_holds(http):
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
+def test_an_answer_is_never_given_out_for_another_request(http):
+    """Whatever is remembered: what differs in words or in limits is another request."""
+    one = [{"role": "user", "content": "Count from one to ten."}]
+    other = [{"role": "user", "content": "Count from one to ten, in Portuguese, please."}]
+    first = complete(http, messages=one, max_tokens=3).json()["usage"]
+    assert first["completion_tokens"] == 3
+    assert complete(http, messages=one, max_tokens=1).json()["usage"]["completion_tokens"] == 1
+    longer = complete(http, messages=other, max_tokens=3).json()["usage"]
+    assert longer["prompt_tokens"] > first["prompt_tokens"]
+
+
 def test_prompts_and_models_are_listed(http):
     prompts = http.get("/v1/prompts").json()["data"]
     assert {prompt["language"] for prompt in prompts if prompt["template"] == "answer"} >= {

@@ -11,6 +11,8 @@ from aiohttp.test_utils import TestServer
 
 from services.chassis.testing import running
 from services.generation.api import create_app
+from services.generation.reading import read_answer
+from services.generation.routing import Step
 from services.generation.settings import Settings
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
@@ -23,6 +25,7 @@ class FakeLlm:
     def __init__(self):
         self.asked, self.plan, self.cancelled = [], [], asyncio.Event()
         self.pause = 0.0
+        self.pauses = ""
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self.complete)
         app.router.add_get("/v1/models", self.models)
@@ -37,7 +40,8 @@ class FakeLlm:
         trouble = self.plan.pop(0) if self.plan else None
         if isinstance(trouble, int):
             error = {"error": {"message": "no", "type": "t", "code": "c"}}
-            return web.json_response(error, status=trouble)
+            pause = {"retry-after": self.pauses} if self.pauses else None
+            return web.json_response(error, status=trouble, headers=pause)
         if trouble == "too long":
             error = {"error": {"message": "long", "type": "exceed_context_size_error"}}
             return web.json_response(error, status=400)
@@ -312,6 +316,122 @@ async def test_a_route_leads_a_model_name_to_its_provider(llm):
         assert response.json()["error"]["code"] == "model_not_found"
 
 
+@pytest.fixture
+async def spare():
+    fake = FakeLlm()
+    async with fake.server:
+        yield fake
+
+
+def with_spare(llm, spare, **more):
+    """Settings in which `spare` stands in for the default model."""
+    route = {"provider": "openai", "url": str(spare.server.make_url("/v1")), "model": "s"}
+    return settings_for(
+        llm, routes={"spare": route}, fallbacks={"default": ["spare"]}, retries=0, **more
+    )
+
+
+async def test_another_model_stands_in_and_its_answer_is_kept_under_its_own_name(llm, spare):
+    async with running(create_app(with_spare(llm, spare))) as client:
+        llm.plan = [503]
+        assert (await ask(client)).status_code == 200
+        assert (len(llm.asked), len(spare.asked)) == (1, 1)
+        assert (await ask(client)).status_code == 200  # the default is back, and is asked
+        assert (len(llm.asked), len(spare.asked)) == (2, 1)
+        assert (await ask(client, model="spare")).status_code == 200
+        assert len(spare.asked) == 1  # known from before
+        metrics = (await client.get("/metrics")).text
+    assert 'generation_provider_failures_total{route="default",when="before"} 1.0' in metrics
+    assert 'generation_tokens_total{kind="completion",route="spare"} 3.0' in metrics
+
+
+@pytest.mark.parametrize(
+    ("plan", "status", "spares"), [([400], 400, 0), ([401], 200, 1), ([503], 200, 1)]
+)
+async def test_a_wrong_request_is_wrong_at_every_model(llm, spare, plan, status, spares):
+    async with running(create_app(with_spare(llm, spare))) as client:
+        llm.plan = plan
+        assert (await ask(client)).status_code == status
+    assert len(spare.asked) == spares
+
+
+async def test_no_other_model_finishes_a_sentence_that_was_begun(llm, spare):
+    async with running(create_app(with_spare(llm, spare))) as client:
+        llm.plan = ["die"]
+        events = await streamed(client)
+    assert "error" in events[-1]
+    assert spare.asked == []
+
+
+async def test_a_full_model_hands_over_at_once(llm, spare):
+    llm.plan = ["think"]
+    async with running(create_app(with_spare(llm, spare, concurrency=1))) as client:
+        waiting = asyncio.create_task(ask(client, seed=1))
+        await until(lambda: llm.asked)
+        assert (await ask(client, seed=2)).status_code == 200
+        assert len(spare.asked) == 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_the_pause_that_a_provider_asks_for_is_kept_or_handed_on(llm):
+    llm.pauses = "7"
+    async with running(create_app(settings_for(llm))) as client:
+        llm.plan = [429]
+        started = time.perf_counter()
+        response = await client.post(
+            "/v1/chat/completions", json=QUESTION, headers={"x-deadline-ms": "5000"}
+        )
+        assert time.perf_counter() - started < 1  # seven seconds do not fit into five
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "7"
+    assert len(llm.asked) == 1
+
+
+async def test_the_core_can_be_replaced(llm):
+    seen = []
+
+    def no_key(asked):
+        seen.append(asked)
+
+    def never(failure):
+        seen.append(failure)
+        return Step("give up")
+
+    async def shout(events):
+        async for piece in read_answer(events):
+            piece.text = piece.text.upper()
+            yield piece
+
+    app = create_app(settings_for(llm), make_key=no_key, next_step=never, read=shout)
+    async with running(app) as client:
+        assert text_of(await streamed(client, user="me")) == "YES INDEED [1]."
+        await ask(client)
+        assert len(llm.asked) == 2
+        assert seen[0]["user"] == "me"
+        assert seen[0]["model"] == "default"
+        assert seen[0]["messages"] == QUESTION["messages"]
+        llm.plan = [503]
+        assert (await ask(client)).status_code == 503
+        assert len(llm.asked) == 3
+        assert seen[-1].status == 503
+        assert seen[-1].left > 100
+
+
+@pytest.mark.parametrize("action", ["again", "elsewhere"])
+async def test_a_step_that_is_wrong_cannot_pass_the_deadline_or_repeat_a_begun_answer(llm, action):
+    app = create_app(settings_for(llm), next_step=lambda failure: Step(action))
+    async with running(app) as client:
+        llm.plan = ["die"]
+        assert "error" in (await streamed(client))[-1]
+        assert len(llm.asked) == 1
+        llm.plan = [503] * 10_000
+        response = await client.post(
+            "/v1/chat/completions", json=QUESTION | {"seed": 3}, headers={"x-deadline-ms": "300"}
+        )
+        assert response.status_code in (503, 504)
+
+
 async def test_any_langchain_chat_model_answers_by_its_name(llm):
     settings = settings_for(
         llm,
@@ -407,6 +527,8 @@ async def test_bad_input_names_the_field(client, body, field):
         ({"provider": "openai"}, "needs a url and a model"),
         ({"provider": "langchain"}, "needs a model"),
         ({"routes": {"x": {"provider": "openai", "url": "http://x"}}}, "needs a url and a model"),
+        ({"fallbacks": {"default": ["spare"]}}, "no model spare; known: default"),
+        ({"fallbacks": {"default": ["default"]}}, "cannot stand in for itself"),
     ],
 )
 def test_a_provider_without_what_it_needs_is_refused_at_start(wrong, said):

@@ -1,7 +1,11 @@
+import json
+
 import pytest
 
 from services.generation import domain
-from services.generation.cache import Answer, PromptCache
+from services.generation.cache import Answer, PromptCache, cache_key
+from services.generation.reading import BrokenOff, read_answer
+from services.generation.routing import Failure, next_step
 
 VARIABLES = {"question": "When does it open?", "context": "[1] It opens after five failures."}
 
@@ -99,13 +103,127 @@ def answer(text):
     return Answer(text, "stop", "m", None)
 
 
-def test_the_cache_keeps_only_what_would_be_answered_the_same_again():
-    request = {"messages": [{"role": "user", "content": "q"}], "temperature": 0.0, "seed": 1}
-    assert PromptCache.key("default", request | {"temperature": 0.7}) is None
-    key = PromptCache.key("default", request)
-    assert key == PromptCache.key("default", dict(reversed(request.items())))
-    assert key != PromptCache.key("default", request | {"seed": 2})
-    assert key != PromptCache.key("other", request)
+ASKED = {
+    "model": "default",
+    "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}],
+    "temperature": 0.0,
+    "seed": 1,
+    "max_tokens": 50,
+    "request_id": "a",
+    "user": None,
+    "stream": False,
+    "stream_options": None,
+    "prompt": None,
+}
+
+
+def test_what_may_be_answered_otherwise_has_no_key():
+    assert cache_key(ASKED | {"temperature": 0.7}) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"request_id": "b"},
+        {"user": "somebody"},
+        {"stream": True, "stream_options": {"include_usage": True}},
+        {"messages": [dict(reversed(m.items())) for m in ASKED["messages"]]},
+    ],
+)
+def test_who_asks_and_how_it_is_sent_does_not_enter_the_key(other):
+    assert cache_key(dict(reversed((ASKED | other).items()))) == cache_key(ASKED)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "big"},
+        {"seed": 2},
+        {"max_tokens": 51},
+        {"stop": ["."]},
+        {"response_format": {"type": "json_object"}},
+        {"messages": ASKED["messages"][::-1]},
+        {"messages": [{"role": "user", "content": "s"}, {"role": "system", "content": "q"}]},
+    ],
+)
+def test_what_changes_the_answer_enters_the_key(other):
+    assert cache_key(ASKED | other) != cache_key(ASKED)
+
+
+@pytest.mark.parametrize(
+    ("failure", "action"),
+    [
+        (Failure(503), "again"),
+        (Failure(429), "again"),
+        (Failure(None), "again"),
+        (Failure(500, attempt=2, retries=1), "give up"),
+        (Failure(500, attempt=2, retries=2), "again"),
+        (Failure(500, attempt=2, retries=1, others=1), "elsewhere"),
+        (Failure(400, others=1), "give up"),
+        (Failure(422, others=1), "give up"),
+        (Failure(401), "give up"),
+        (Failure(401, others=1), "elsewhere"),
+        (Failure(404, others=1), "elsewhere"),
+        (Failure(504, others=1), "elsewhere"),
+        (Failure(504, others=1, left=0.0), "give up"),
+        (Failure(None, called=False, others=1), "elsewhere"),
+        (Failure(None, called=False), "give up"),
+        (Failure(503, begun=True, others=1), "give up"),
+        (Failure(503, left=0.01), "give up"),
+        (Failure(503, retry_after=5.0), "again"),
+        (Failure(503, retry_after=5.0, left=4.0), "give up"),
+        (Failure(503, retry_after=5.0, left=4.0, others=1), "elsewhere"),
+    ],
+)
+def test_what_comes_after_a_failure(failure, action):
+    assert next_step(failure).action == action
+
+
+def test_the_pause_doubles_is_spread_and_never_shorter_than_what_was_asked_for():
+    for attempt, middle in ((1, 0.1), (2, 0.2), (3, 0.4)):
+        waits = [next_step(Failure(503, attempt=attempt, retries=9)).wait for _ in range(200)]
+        assert all(middle / 2 <= wait <= middle * 1.5 for wait in waits)
+        assert max(waits) > middle * 1.2
+    assert next_step(Failure(503, retry_after=3.0)).wait == 3.0
+
+
+async def events(*data):
+    for item in data:
+        yield item if isinstance(item, str) else json.dumps(item)
+
+
+def text(said):
+    return {"model": "m", "choices": [{"delta": {"content": said}, "finish_reason": None}]}
+
+
+STOP = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+
+
+async def test_a_stream_is_read_to_its_end_with_the_usage_behind_the_reason():
+    usage = {"choices": [], "usage": {"total_tokens": 3}}
+    stream = events(text("Yes"), text(None), STOP, usage, "[DONE]", "not read")
+    pieces = [piece async for piece in read_answer(stream)]
+    assert [piece.text for piece in pieces] == ["Yes", "", "", ""]
+    assert pieces[2].finish_reason == "stop"
+    assert pieces[3].usage == {"total_tokens": 3}
+    assert pieces[0].model == "m"
+    assert [piece async for piece in read_answer(events(STOP))]  # without [DONE] it is whole too
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        ([], "before its end"),
+        ([{"error": {"message": "out of memory"}}], "out of memory"),
+        ([{"error": "gone"}, "[DONE]"], "gone"),
+        (["[1]"], "not an object"),
+    ],
+)
+async def test_a_stream_that_breaks_off_is_no_answer(last, says):
+    pieces = read_answer(events(text("Yes"), *last))
+    assert (await anext(pieces)).text == "Yes"
+    with pytest.raises(BrokenOff, match=says):
+        await anext(pieces)
 
 
 def test_the_cache_is_bounded_by_bytes_and_drops_what_was_used_longest_ago():
