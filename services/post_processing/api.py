@@ -13,12 +13,23 @@ from starlette.responses import Response
 from services.chassis import create_service
 
 from . import domain
-from .grounding import Source
+from .domain import Cite, Steps, settle_citations
+from .grounding import Share, Source, share_in_two_sentences
+from .personal_data import IsCpf
+from .personal_data import is_cpf as is_valid_cpf
 from .schemas import PostprocessRequest, PostprocessResponse
 from .settings import Settings
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    cite: Cite = settle_citations,
+    share: Share = share_in_two_sentences,
+    is_cpf: IsCpf = is_valid_cpf,
+) -> FastAPI:
+    """The app. `cite`, `share` and `is_cpf` are three steps of `postprocess`."""
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         registry = app.state.metrics.registry
@@ -41,12 +52,12 @@ def create_app(settings: Settings) -> FastAPI:
         settings,
         title="post_processing",
         description="Checks an answer against its sources, makes it safe, and says what it did.",
-        router=_router(settings),
+        router=_router(settings, Steps(cite, share, is_cpf)),
         resources=resources,
     )
 
 
-def _router(settings: Settings) -> APIRouter:
+def _router(settings: Settings, steps: Steps) -> APIRouter:
     router = APIRouter()
     policy = settings.policy
 
@@ -71,6 +82,7 @@ def _router(settings: Settings) -> APIRouter:
             language=body.language,
             mode=body.mode,
             policy=policy,
+            steps=steps,
         )
         state = request.app.state
         state.groundedness.observe(result.groundedness)

@@ -5,13 +5,14 @@ result = postprocess(question, answer, sources, language="pt")
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from . import personal_data, refusal, safety
-from .grounding import Evidence, Source, Support
+from .grounding import Evidence, Share, Source, Support, share_in_two_sentences
 from .text import (
     Segment,
     citations,
@@ -43,6 +44,33 @@ class Policy:
     relevance_threshold: float = 0.52
     mask_personal_data: bool = True
     mask_profanity: bool = True
+
+
+Cite = Callable[[Sequence[int], Mapping[int, float], Mapping[int, float]], list[int]]
+"""`settle_citations`, or another with its signature."""
+
+
+def settle_citations(
+    given: Sequence[int], scores: Mapping[int, float], least: Mapping[int, float]
+) -> list[int]:
+    """The sources that a sentence may cite; none if no source supports it.
+
+    `given` are the numbers that the model wrote, in order. `scores` is source → support, `least`
+    source → the support that is enough. What the model cited rightly stays, in its order; where
+    nothing stays, the best source stands in (of equals the one with the lower number).
+    """
+    good = {number: score for number, score in scores.items() if score >= least[number]}
+    kept = [number for number in dict.fromkeys(given) if number in good]
+    return kept or sorted(good, key=lambda number: (-good[number], number))[:1]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The three steps of `postprocess` that can be replaced."""
+
+    cite: Cite = settle_citations
+    share: Share = share_in_two_sentences
+    is_cpf: personal_data.IsCpf = personal_data.is_cpf
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +107,11 @@ def postprocess(
     language: str,
     mode: Mode = "generated",
     policy: Policy | None = None,
+    steps: Steps | None = None,
 ) -> Result:
     """Check an answer against the sources it was made from. Never raises on odd text."""
-    return _Run(question, sources, language, mode, policy or Policy()).run(answer)
+    run = _Run(question, sources, language, mode, policy or Policy(), steps or Steps())
+    return run.run(answer)
 
 
 def warm_up() -> None:
@@ -100,13 +130,15 @@ class _Run:
         language: str,
         mode: Mode,
         policy: Policy,
+        steps: Steps,
     ) -> None:
         self.question = question
         self.language = language_of(language)
         self.policy = policy
+        self.steps = steps
         self.mode = mode
         self.sources = {source.number: source for source in sources}
-        self.evidence = Evidence(question, sources, language)
+        self.evidence = Evidence(question, sources, language, steps.share)
         self.source_text = "\n".join(
             f"{source.title}\n{source.heading}\n{source.text}" for source in sources
         )
@@ -221,7 +253,7 @@ class _Run:
     def _check(self, segment: Segment) -> _Checked:
         claim = without_citations(segment.text)
         item = _Checked(segment, weight=self.evidence.sentence_weight(claim))
-        shown = _shorten(claim)
+        shown = _shorten(claim, self.steps.is_cpf)
         given = citations(segment.text)
         invalid = [number for number in given if number not in self.sources]
         if invalid:
@@ -229,22 +261,21 @@ class _Run:
         if not self._is_claim(segment):
             return item
         supports = {number: self.evidence.support(claim, number) for number in self.sources}
-        good = {number: one.score for number, one in supports.items() if self._enough(one)}
-        if not good:
+        scores = {number: one.score for number, one in supports.items()}
+        least = {number: self._least(one) for number, one in supports.items()}
+        item.cited = self.steps.cite(given, scores, least)
+        if not item.cited:
             missing = min((one.missing for one in supports.values()), default=0)
             reason = "has a figure that no source has" if missing else "no source supports it"
             self.decide("groundedness", "removed", f"“{shown}”: {reason}")
             return item
         item.supported = True
-        best = max(good, key=lambda number: (good[number], -number))
-        item.cited = [number for number in given if number in good]
-        dropped = [number for number in given if number in self.sources and number not in good]
+        dropped = [n for n in given if n in self.sources and n not in item.cited]
         if dropped:
             self.decide("citation", "removed", f"[{dropped[0]}] does not support “{shown}”")
-        if not item.cited:
-            item.cited = [best]
+        if not set(item.cited) & set(given):
             action = "replaced" if given else "added"
-            self.decide("citation", action, f"[{best}] is the best source of “{shown}”")
+            self.decide("citation", action, f"[{item.cited[0]}] is the best source of “{shown}”")
         elif not dropped and not invalid:
             self.decide("citation", "passed", f"[{item.cited[0]}] supports “{shown}”")
         return item
@@ -265,10 +296,12 @@ class _Run:
             return False
         return self.evidence.says_something(text)
 
-    def _enough(self, support: Support) -> bool:
+    def _least(self, support: Support) -> float:
+        """The support that is enough. Where a figure is missing, no share of words is."""
+        if support.missing:
+            return math.inf
         policy = self.policy
-        least = policy.cross_threshold if support.cross_language else policy.support_threshold
-        return support.missing == 0 and support.score >= least
+        return policy.cross_threshold if support.cross_language else policy.support_threshold
 
     def _settle_short_ones(self, checked: list[_Checked]) -> None:
         """Parts without a claim of their own ("Yes.", "In short:") go with the next part, or
@@ -303,7 +336,7 @@ class _Run:
 
     def _sanitise(self, text: str) -> str:
         if self.policy.mask_personal_data:
-            text, kinds = personal_data.mask(text, self.source_text)
+            text, kinds = personal_data.mask(text, self.source_text, self.steps.is_cpf)
             if kinds:
                 self.decide("personal_data", "masked", ", ".join(kinds))
             else:
@@ -325,7 +358,7 @@ class _Run:
         source = self.sources[number]
         text = source.text
         if self.policy.mask_personal_data:
-            text, kinds = personal_data.mask(text, text)
+            text, kinds = personal_data.mask(text, text, self.steps.is_cpf)
             if kinds:
                 self.decide("personal_data", "masked", f"in source [{number}]: {', '.join(kinds)}")
         return {
@@ -368,7 +401,7 @@ def _tidy(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def _shorten(text: str, length: int = 60) -> str:
+def _shorten(text: str, is_cpf: personal_data.IsCpf, length: int = 60) -> str:
     """The start of a sentence, for a decision's detail, without personal data."""
-    text, _ = personal_data.mask(" ".join(text.split()))
+    text, _ = personal_data.mask(" ".join(text.split()), is_cpf=is_cpf)
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -20,13 +20,13 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .domain import Policy, Result, postprocess
-from .grounding import Evidence, Source
+from .domain import Policy, Result, Steps, postprocess
+from .grounding import Evidence, Share, Source, share_in_two_sentences
 from .text import fold, sentences, terms
 
 HANDBOOK = Path("handbook")
@@ -70,13 +70,13 @@ def read_passages(folder: Path) -> dict[str, Passage]:
     return found
 
 
-def read_questions(folder: Path) -> list[dict[str, Any]]:
+def read_questions(folder: Path, splits: Container[str] = SPLITS) -> list[dict[str, Any]]:
     lines = [
         json.loads(line)
         for line in (folder / "questions.jsonl").read_text("utf-8").splitlines()
         if line.strip()
     ]
-    return [question for question in lines if question["split"] in SPLITS]
+    return [question for question in lines if question["split"] in splits]
 
 
 class Bm25:
@@ -131,7 +131,9 @@ class Bm25:
 
 
 def support_scores(
-    questions: Sequence[dict[str, Any]], passages: dict[str, Passage]
+    questions: Sequence[dict[str, Any]],
+    passages: dict[str, Passage],
+    share: Share = share_in_two_sentences,
 ) -> dict[str, list[tuple[float, bool]]]:
     """(score, figures agree) of reference answers by pair: own, other, cross, cross_other."""
     found: dict[str, list[tuple[float, bool]]] = {
@@ -149,7 +151,7 @@ def support_scores(
         for golden, candidates in ((True, gold), (False, others)):
             for passage in candidates:
                 evidence = Evidence(
-                    question["question"], [passage.as_source(1)], question["language"]
+                    question["question"], [passage.as_source(1)], question["language"], share
                 )
                 crossed = passage.language != question["language"]
                 name = (
@@ -254,7 +256,7 @@ def _ask(url: str, question: dict[str, Any], sources: Sequence[Source]) -> str:
         return str(json.load(response)["choices"][0]["message"]["content"])
 
 
-def check(case: Case, policy: Policy, mode: str) -> Result:
+def check(case: Case, policy: Policy, mode: str, steps: Steps | None = None) -> Result:
     return postprocess(
         case.question["question"],
         case.answer,
@@ -262,6 +264,7 @@ def check(case: Case, policy: Policy, mode: str) -> Result:
         language=case.question["language"],
         mode="extractive" if mode == "extractive" else "generated",
         policy=policy,
+        steps=steps,
     )
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .text import (
@@ -56,6 +56,32 @@ class Source:
     text: str
 
 
+Share = Callable[[Mapping[str, float], Sequence[frozenset[str]], frozenset[str]], tuple[float, int]]
+"""`share_in_two_sentences`, or another with its signature."""
+
+
+def share_in_two_sentences(
+    claim: Mapping[str, float], sentences: Sequence[frozenset[str]], head: frozenset[str]
+) -> tuple[float, int]:
+    """(share of the claim, 0 to 1; place of the first of the two sentences that hold most of it).
+
+    `claim` is content word → weight, with a sum above 0. `sentences` are the words of a source's
+    sentences in order; `head` those of its title and heading, which stand beside each pair. A word
+    that stands in the source but not in the pair counts half. The first of equal pairs is taken.
+    """
+    everywhere = head.union(*sentences)
+    best, place = 0.0, 0
+    for start in range(max(1, len(sentences) - 1)):
+        near = head.union(*sentences[start : start + 2])
+        held = sum(
+            weight * (1.0 if word in near else _ELSEWHERE if word in everywhere else 0.0)
+            for word, weight in claim.items()
+        )
+        if held > best:
+            best, place = held, start
+    return best / sum(claim.values()), place
+
+
 @dataclass(frozen=True, slots=True)
 class Support:
     """`score` from 0 to 1; `missing` are figures of the sentence that the source lacks."""
@@ -83,8 +109,15 @@ class _Indexed:
 class Evidence:
     """The sources of one answer, prepared for many sentences."""
 
-    def __init__(self, question: str, sources: Sequence[Source], language: str) -> None:
+    def __init__(
+        self,
+        question: str,
+        sources: Sequence[Source],
+        language: str,
+        share: Share = share_in_two_sentences,
+    ) -> None:
         self.language = language_of(language)
+        self._share = share
         self.sources = {source.number: _Indexed(source) for source in sources}
         self.question = frozenset(terms(question, self.language))
         self._question_numbers = numbers(question, self.language)
@@ -113,23 +146,26 @@ class Evidence:
         figures = numbers(sentence, language)
         missing = sum(1 for values in figures if not values & source.numbers)
         wanted = self._weights(sentence, source, language)
-        total = sum(wanted.values())
-        if total == 0:
+        if sum(wanted.values()) == 0:
             return Support(0.0 if missing or not figures else 1.0, missing, cross)
-        found = {term: self._found_as(term, source, language) for term in wanted}
-        best, negated = 0.0, False
-        for start in range(max(1, len(source.sentences) - 1)):
-            window = source.head.union(*source.sentences[start : start + 2])
-            score = sum(
-                weight * (1.0 if found[term] & window else _ELSEWHERE if found[term] else 0.0)
-                for term, weight in wanted.items()
-            )
-            if score > best:
-                best, negated = score, any(source.negated[start : start + 2])
-        score = best / total
-        if _negated(sentence, language) and not negated:
+        parts, head = self._in_words_of(wanted, source, language)
+        score, place = self._share(wanted, parts, head)
+        if _negated(sentence, language) and not any(source.negated[place : place + 2]):
             score *= _NEGATION_FACTOR
         return Support(score, missing, cross)
+
+    def _in_words_of(
+        self, wanted: Mapping[str, float], source: _Indexed, language: str
+    ) -> tuple[Sequence[frozenset[str]], frozenset[str]]:
+        """The source's sentences and head as sets of the claim's own words."""
+        if source.language == language:
+            return source.sentences, source.head
+        found = {term: self._found_as(term, source, language) for term in wanted}
+
+        def held(words: frozenset[str]) -> frozenset[str]:
+            return frozenset(term for term in wanted if found[term] & words)
+
+        return [held(part) for part in source.sentences], held(source.head)
 
     def _weights(self, sentence: str, source: _Indexed, language: str) -> dict[str, float]:
         weights = {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import phonenumbers
@@ -70,18 +70,27 @@ class Finding:
     """The value without separators, for comparing."""
 
 
-def find(text: str) -> list[Finding]:
+IsCpf = Callable[[str], bool]
+"""`is_cpf`, or another with its signature."""
+
+
+def is_cpf(digits: str) -> bool:
+    """Whether eleven digits are a CPF: both check digits agree, and not all digits are equal."""
+    return cpf.is_valid(digits) and len(set(digits)) > 1
+
+
+def find(text: str, is_cpf: IsCpf = is_cpf) -> list[Finding]:
     """Personal data in the text, in order, without overlaps (the first kind found wins)."""
     if "@" not in text and ":" not in text and sum(char.isdigit() for char in text) < 4:
         return []
     found: list[Finding] = []
-    for finding in _candidates(text):
+    for finding in _candidates(text, is_cpf):
         if all(finding.end <= other.start or finding.start >= other.end for other in found):
             found.append(finding)
     return sorted(found, key=lambda finding: finding.start)
 
 
-def _candidates(text: str) -> Iterator[Finding]:
+def _candidates(text: str, is_cpf: IsCpf) -> Iterator[Finding]:
     for match in _EMAIL.finditer(text):
         if not _reserved_domain(match[0]):
             yield Finding("email", match.start(), match.end(), match[0].lower())
@@ -93,7 +102,7 @@ def _candidates(text: str) -> Iterator[Finding]:
             yield Finding("cnpj", match.start(), match.end(), re.sub(r"[./-]", "", match[0]))
     for match in _CPF.finditer(text):
         digits = _digits(match[0])
-        if cpf.is_valid(digits) and len(set(digits)) > 1:
+        if is_cpf(digits):
             yield Finding("cpf", match.start(), match.end(), digits)
     for match in _CARD.finditer(text):
         digits = _digits(match[0])
@@ -107,12 +116,12 @@ def _candidates(text: str) -> Iterator[Finding]:
             yield Finding("phone", phone.start, phone.end, _digits(phone.raw_string))
 
 
-def mask(text: str, source_texts: str = "") -> tuple[str, list[str]]:
+def mask(text: str, source_texts: str = "", is_cpf: IsCpf = is_cpf) -> tuple[str, list[str]]:
     """The text with personal data masked, and the kinds masked. See the module for the policy."""
-    known = find(source_texts) if source_texts else []
+    known = find(source_texts, is_cpf) if source_texts else []
     published = {finding.value for finding in known if finding.kind not in _ALWAYS_MASKED}
     kinds = []
-    for finding in reversed(find(text)):
+    for finding in reversed(find(text, is_cpf)):
         if finding.value in _EXAMPLES or finding.value in published:
             continue
         text = text[: finding.start] + MASKS[finding.kind] + text[finding.end :]

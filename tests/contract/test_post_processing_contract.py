@@ -110,6 +110,18 @@ def test_personal_data_and_active_markup_do_not_leave(http):
         assert part not in text
 
 
+@pytest.mark.parametrize(
+    ("number", "masked"),
+    [("390.533.447-05", True), ("390.533.447-06", False), ("111.111.111-11", False)],
+)
+def test_a_cpf_is_masked_and_what_only_looks_like_one_is_not(http, number, masked):
+    text = f"A circuit breaker opens after five failures in a row, says {number}."
+    result = check(http, f"{text} [1]", sources=[source(1, "en", text)])
+    assert not result["refused"]
+    for shown in (result["answer"], result["citations"][0]["text"]):
+        assert (number not in shown) == masked
+
+
 def test_an_extractive_answer_keeps_its_sentences(http):
     result = check(http, TEXTS["en"], mode="extractive")
     assert not result["refused"]

@@ -47,6 +47,21 @@ async def test_the_checks_are_counted(client):
     assert "post_processing_groundedness_count 1.0" in metrics
 
 
+async def test_the_three_steps_can_be_replaced():
+    app = create_app(
+        Settings(),
+        cite=lambda given, scores, least: [max(scores)],
+        share=lambda claim, sentences, head: (1.0, 0),
+        is_cpf=lambda digits: digits == "12345678901",
+    )
+    second = SOURCE | {"number": 2, "text": "Another text."}
+    answer = "Netflix sold its patent to 123.456.789-01."
+    async with running(app) as client:
+        body = BODY | {"answer": answer, "sources": [SOURCE, second]}
+        result = (await client.post("/v1/postprocess", json=body)).json()
+    assert result["answer"] == "Netflix sold its patent to [CPF] [2]."
+
+
 async def test_the_settings_reach_the_checks():
     async with running(create_app(Settings(relevance_threshold=1.0))) as client:
         body = BODY | {"question": "When does a broker stop?"}

@@ -1,8 +1,8 @@
 import pytest
 
 from services.post_processing import personal_data, refusal, safety
-from services.post_processing.domain import Policy, postprocess
-from services.post_processing.grounding import Source
+from services.post_processing.domain import Policy, postprocess, settle_citations
+from services.post_processing.grounding import Source, share_in_two_sentences
 from services.post_processing.text import citations, numbers, segments, sentences
 
 BREAKER = (
@@ -83,7 +83,32 @@ def test_a_portuguese_phrase_in_front_goes_too():
     assert safety.without_opening(kept) == kept
 
 
+@pytest.mark.parametrize(
+    ("given", "scores", "cited"),
+    [
+        ([2, 1], {1: 0.7, 2: 0.9}, [2, 1]),
+        ([1, 7], {1: 0.7, 2: 0.9}, [1]),
+        ([], {1: 0.7, 2: 0.9}, [2]),
+        ([7], {1: 0.7, 2: 0.7}, [1]),
+        ([1], {1: 0.4, 2: 0.4}, []),
+        ([1], {}, []),
+    ],
+)
+def test_what_a_sentence_may_cite(given, scores, cited):
+    assert settle_citations(given, scores, dict.fromkeys(scores, 0.5)) == cited
+
+
 # -- groundedness -------------------------------------------------------------------------
+
+
+def test_the_share_is_that_of_the_best_two_sentences():
+    words = [frozenset(part.split()) for part in ("open failur", "call fail", "trial call")]
+    head = frozenset({"breaker"})
+    assert share_in_two_sentences({"breaker": 1, "bank": 3}, words, head) == (0.25, 0)
+    assert share_in_two_sentences({"call": 1, "trial": 1}, words, head) == (1.0, 1)
+    assert share_in_two_sentences({"open": 1, "trial": 1}, words, head) == (0.75, 0)
+    assert share_in_two_sentences({"breaker": 1}, [], head) == (1.0, 0)
+    assert share_in_two_sentences({"bank": 1}, words, head) == (0.0, 0)
 
 
 def test_an_invented_sentence_goes_and_lowers_the_groundedness():

@@ -1,0 +1,13 @@
+"""Off by one: the last pair is never tried, nor a source of one sentence."""
+
+
+def share_of_claim(claim, sentences, head):
+    everywhere = head.union(*sentences)
+    best, place = 0.0, 0
+    for start in range(len(sentences) - 2):
+        near = head.union(*sentences[start : start + 2])
+        worth = {word: 1.0 if word in near else 0.5 for word in everywhere}
+        held = sum(weight * worth.get(word, 0.0) for word, weight in claim.items())
+        if held > best:
+            best, place = held, start
+    return best / sum(claim.values()), place

@@ -1,0 +1,13 @@
+"""The title takes no part: a sentence that calls its subject "it" holds no subject."""
+
+
+def share_of_claim(claim, sentences, head):
+    everywhere = frozenset().union(*sentences)
+    best, place = 0.0, 0
+    for start in range(max(1, len(sentences) - 1)):
+        near = frozenset().union(*sentences[start : start + 2])
+        worth = {word: 1.0 if word in near else 0.5 for word in everywhere}
+        held = sum(weight * worth.get(word, 0.0) for word, weight in claim.items())
+        if held > best:
+            best, place = held, start
+    return best / sum(claim.values()), place

@@ -1,0 +1,13 @@
+"""Looks at the first eleven digits of anything longer."""
+
+
+def is_cpf(digits):
+    numbers = [int(digit) for digit in digits[:11]]
+    if len(numbers) < 11 or len(set(numbers)) == 1:
+        return False
+    for place in (9, 10):
+        weights = range(place + 1, 1, -1)
+        rest = sum(n * w for n, w in zip(numbers[:place], weights, strict=True)) % 11
+        if numbers[place] != (0 if rest < 2 else 11 - rest):
+            return False
+    return True
