@@ -365,18 +365,20 @@ for name, wanted in {"unanswerable": should, "no answer in the sources": lost}.i
     print(f"{name}: {sum(wanted)}; precision {precision:.2f}, recall {recall:.2f}")
 
 # %% [markdown]
-# Strange questions are caught. What the words give away least is a question **on the subject** that the
-# documents happen not to answer: about half pass. And two refusals in three hit a question that the handbook
-# *does* answer, often a paraphrase. Most of those are right all the same: BM25 had not found the passage, so
-# the sources held no answer. Counted that way, three of four refusals are right.
+# Strange questions are caught. A question **on the subject** that the documents happen not to answer passes
+# about every second time, and an attack passes more often: the handbook has pages on prompts and keys. Two
+# refusals in three hit a question that the handbook *does* answer, mostly a paraphrase. Most of those are
+# right all the same: BM25 had not found the passage, so the sources held no answer. Counted that way, three of
+# four refusals are right.
 #
-# The threshold was chosen on the train and validation questions, where it refused 25 of 32. Here, on questions that it
-# has not seen, it refuses fewer. A figure from the questions that a threshold was chosen on is too good.
+# The threshold was chosen on the train and validation questions, where it refuses 25 of 32 (`python -m
+# services.post_processing.evaluate` prints it). On questions that were not used to choose it, it refuses fewer.
+# Report a threshold on other questions than those that it was chosen on.
 #
 # The next figure moves it. No threshold divides the two curves: which one is best depends on what a wrong answer
 # costs you against a needless refusal, and that is a decision of the product (handbook, *Groundedness*). After
 # it come the model and the real search, as a user meets them: five questions that should be refused and five
-# plain ones.
+# plain ones, and the check that refused.
 
 # %%
 from matplotlib import pyplot as plt
@@ -413,6 +415,11 @@ assert right > wrong
 print("what is shown is cited, and the hard questions are refused more often")
 
 # %% [markdown]
+# In the run kept in `solutions/`, all five were refused: more than the relevance check could do alone. A model
+# with nothing to go on makes something up, and then groundedness finds no support. What passes is the other case,
+# a sentence copied from a source that answers something else. Five of five is little evidence, too: a true rate of
+# 55 % still gives it in one of twenty tries (0.55⁵ = 0.05).
+#
 # ## Your service, the proof, the bill
 #
 # `my_services/post_processing/` holds your three files; the reference's `create_app` takes them as
@@ -471,8 +478,8 @@ workshop.restore("post_processing")
 # - **Bought:** one place through which every text goes before it is shown, whichever model wrote it, with its
 #   decisions counted. If the service is lost, the orchestrator shows sentences of the sources, never the
 #   unchecked text.
-# - **Not bought:** truth. A lie in a source, a negation, or a cause taken for its effect pass; half of the questions
-#   that are on the subject and have no answer are answered with something near. On this corpus, the masks for
-#   personal data and profanity find nothing.
+# - **Not bought:** truth. A lie in a source, a negation, or a cause taken for its effect pass. So does a true
+#   sentence that answers another question, if enough of this one's words are in it. And on this corpus the mask for
+#   personal data finds two published examples and nobody's data.
 #
 # **Next:** `workshop.progress()` shows the board.
