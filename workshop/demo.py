@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
-import subprocess
-import sys
 
-from . import client, decks, paths, show, system
+from . import client, decks, show, system
 from .decks import Deck
 from .errors import WorkshopError
 from .system import System
@@ -87,12 +84,20 @@ def check_steps(deck: Deck) -> None:
 
 
 def _run(command: str) -> int:
-    """In a process of its own, as a person would run it; its output goes where ours goes."""
-    sys.stdout.flush()
-    width = {"COLUMNS": str(show.console.width)}
-    colour = {"FORCE_COLOR": "1"} if show.console.is_terminal else {}
-    arguments = [sys.executable, "-m", "workshop.cli", *shlex.split(command)]
-    return subprocess.call(arguments, cwd=paths.ROOT, env={**os.environ, **width, **colour})
+    """What `workshop COMMAND` does, without a new process for each step."""
+    from .cli import app
+
+    try:
+        code = app(args=shlex.split(command), prog_name="workshop", standalone_mode=False)
+    except WorkshopError as error:
+        show.problem(error)
+        return 1
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # wrong usage, Typer's own
+            raise
+        show.problem(WorkshopError(error.format_message()))
+        return 2
+    return code if isinstance(code, int) else 0
 
 
 def _bring_back(here: System, deck: Deck) -> None:
