@@ -24,16 +24,23 @@ from services.chassis import (
 )
 
 from .domain import (
+    Best,
+    BuildFilter,
     Entry,
     Filter,
     ModelMismatch,
     Options,
+    Parts,
+    PointId,
     StoreFull,
     StoreLocked,
     StoreUnavailable,
     VectorStore,
     WrongDimension,
+    best,
+    build_filter,
     open_store,
+    point_id,
 )
 from .schemas import (
     DeleteResponse,
@@ -123,10 +130,19 @@ def _sentence(error: Exception) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    point_id: PointId = point_id,
+    build_filter: BuildFilter = build_filter,
+    best: Best = best,
+) -> FastAPI:
+    """The app. `point_id`, `build_filter` and `best` are what a store has as its `Parts`."""
+    parts = Parts(point_id, build_filter, best)
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
-        store = await _open(app, settings)
+        store = await _open(app, settings, parts)
         app.state.store, app.state.runner = store, _Runner(store)
         app.state.embedding = ServiceClient(
             "embedding", settings.embedding_url, timeout=settings.embedding_timeout
@@ -154,7 +170,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
 
-async def _open(app: FastAPI, settings: Settings) -> VectorStore:
+async def _open(app: FastAPI, settings: Settings, parts: Parts) -> VectorStore:
     """Open the store; while a server is away or a folder is taken, say so and try again."""
     readiness = app.state.readiness
     key = settings.qdrant_api_key
@@ -173,6 +189,7 @@ async def _open(app: FastAPI, settings: Settings) -> VectorStore:
                 api_key=key.get_secret_value() if key else None,
                 collection=settings.collection,
                 options=options,
+                parts=parts,
             )
         except (StoreLocked, StoreUnavailable) as error:
             if readiness.reason == "shutting down":

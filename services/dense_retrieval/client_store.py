@@ -17,13 +17,13 @@ from .domain import (
     Filter,
     Hit,
     Options,
+    Parts,
     Space,
     StoreFull,
     StoreLocked,
     StoreUnavailable,
     VectorStore,
     is_full,
-    point_id,
 )
 from .vectors import Vector
 
@@ -47,9 +47,10 @@ class ClientStore(VectorStore):
         api_key: str | None = None,
         collection: str = "passages",
         options: Options,
+        parts: Parts,
     ) -> None:
         """Connect, or open the folder. Raises StoreUnavailable or StoreLocked."""
-        super().__init__(options)
+        super().__init__(options, parts)
         self.kind = "client-server" if url else "client-local"
         self._path = folder
         self._collection = collection
@@ -120,7 +121,7 @@ class ClientStore(VectorStore):
     def _upsert(self, entries: Sequence[Entry]) -> None:
         points = [
             models.PointStruct(
-                id=point_id(entry.passage["id"]),
+                id=self.parts.point_id(entry.passage["id"]),
                 vector={
                     self.spaces[role].name: vector.tolist()
                     for role, vector in entry.vectors.items()
@@ -139,7 +140,7 @@ class ClientStore(VectorStore):
                 models.FieldCondition(key="document", match=models.MatchAny(any=documents))
             )
         if ids:
-            chosen.append(models.HasIdCondition(has_id=[point_id(name) for name in ids]))
+            chosen.append(models.HasIdCondition(has_id=[self.parts.point_id(name) for name in ids]))
         before = self._count
         selector = models.FilterSelector(filter=models.Filter(should=chosen))
         self._call(lambda: self._client.delete(self._collection, selector, wait=True))
@@ -158,7 +159,7 @@ class ClientStore(VectorStore):
                 query=vector.tolist(),
                 using=name,
                 limit=limit,
-                query_filter=_filter(where),
+                query_filter=self.parts.build_filter(models, where.fields()),
                 search_params=params,
                 with_payload=True,
             )
@@ -214,15 +215,3 @@ class ClientStore(VectorStore):
             if is_full(error) or "disk is full" in str(error):
                 raise StoreFull(f"no room on the disk of {self._path}") from error
             raise
-
-
-def _filter(where: Filter) -> models.Filter | None:
-    fields = where.fields()
-    if not fields:
-        return None
-    return models.Filter(
-        must=[
-            models.FieldCondition(key=payload, match=models.MatchAny(any=values))
-            for payload, values in fields.items()
-        ]
-    )

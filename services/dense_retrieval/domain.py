@@ -9,7 +9,7 @@ import errno
 import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,55 @@ def point_id(passage_id: str) -> str:
     return str(uuid.uuid5(NAMESPACE, passage_id))
 
 
+def build_filter(qdrant: Any, fields: Mapping[str, Sequence[str]]) -> Any:
+    """Points that match every field (payload field → accepted values), by any of its values.
+
+    `qdrant` is `qdrant_edge` or `qdrant_client.models`: both name the classes alike. None, which
+    lets every point pass, when there are no fields.
+    """
+    if not fields:
+        return None
+    return qdrant.Filter(
+        must=[
+            qdrant.FieldCondition(key=name, match=qdrant.MatchAny(any=list(values)))
+            for name, values in fields.items()
+        ]
+    )
+
+
+Fetch = Callable[[int], Sequence[Hit]]
+"""limit → the nearest `limit` points, best first; fewer when there are no more."""
+
+
+def best(fetch: Fetch, top_k: int) -> list[Hit]:
+    """The first `top_k` hits in order of score, ties in order of id.
+
+    The engine gives ties in any order, and cuts through them. So a few more than wanted are
+    fetched, and more again while the last one still ties with place `top_k`.
+    """
+    limit = top_k + 8
+    while True:
+        hits = fetch(limit)
+        if len(hits) < limit or hits[top_k - 1].score != hits[-1].score:
+            break
+        limit *= 2
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))[:top_k]
+
+
+PointId = Callable[[str], str]
+BuildFilter = Callable[[Any, Mapping[str, Sequence[str]]], Any]
+Best = Callable[[Fetch, int], list[Hit]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a store does in the same way whichever engine is behind it."""
+
+    point_id: PointId = point_id
+    build_filter: BuildFilter = build_filter
+    best: Best = best
+
+
 @dataclass
 class VectorStore(ABC):
     """Passages with named vectors, compared by cosine.
@@ -127,6 +176,7 @@ class VectorStore(ABC):
     """
 
     options: Options = field(default_factory=Options)
+    parts: Parts = field(default_factory=Parts)
     spaces: dict[str, Space] = field(default_factory=dict, init=False)
     kind: str = field(default="", init=False)
     holds_gil: bool = field(default=False, init=False)
@@ -194,9 +244,10 @@ class VectorStore(ABC):
 
     def delete(self, *, documents: Iterable[str] = (), ids: Iterable[str] = ()) -> int:
         """Delete passages by document or by id; returns how many there were."""
-        if not self.spaces:
+        chosen = sorted(set(documents)), sorted(set(ids))
+        if not self.spaces or not any(chosen):  # a filter without a condition matches every point
             return 0
-        deleted = self._delete(sorted(set(documents)), sorted(set(ids)))
+        deleted = self._delete(*chosen)
         self.flush()
         return deleted
 
@@ -230,15 +281,9 @@ class VectorStore(ABC):
                 ("vector",),
             )
         exact = len(self) <= self.options.exact_below
-        # A few more than wanted, so that passages which tie at the cut are put in order too.
-        limit = top_k + 8
-        while True:
-            hits = self._nearest(vector, space.name, limit, where, exact)
-            if len(hits) < limit or hits[top_k - 1].score != hits[-1].score:
-                break
-            limit *= 2
-        hits.sort(key=lambda hit: (-hit.score, hit.id))
-        return hits[:top_k]
+        return self.parts.best(
+            lambda limit: self._nearest(vector, space.name, limit, where, exact), top_k
+        )
 
     def stats(self) -> dict[str, Any]:
         """Number of passages and documents, the models, and the kind of store."""
@@ -312,18 +357,19 @@ def open_store(
     api_key: str | None = None,
     collection: str = "passages",
     options: Options | None = None,
+    parts: Parts | None = None,
 ) -> VectorStore:
     """Open or create a store: `edge` or `client` under `folder`, or `client` at `url`.
 
     A `client` with neither lives in memory. Raises StoreLocked or StoreUnavailable.
     """
-    options = options or Options()
+    options, parts = options or Options(), parts or Parts()
     if kind == "edge":
         from .edge_store import EdgeStore
 
         if folder is None:
             raise ValueError("the store `edge` needs a folder")
-        return EdgeStore(Path(folder) / collection, options)
+        return EdgeStore(Path(folder) / collection, options, parts)
     from .client_store import ClientStore
 
     return ClientStore(
@@ -332,4 +378,5 @@ def open_store(
         api_key=api_key,
         collection=collection,
         options=options,
+        parts=parts,
     )

@@ -20,12 +20,12 @@ from .domain import (
     Filter,
     Hit,
     Options,
+    Parts,
     Space,
     StoreFull,
     StoreLocked,
     VectorStore,
     is_full,
-    point_id,
 )
 from .vectors import Vector
 
@@ -44,13 +44,13 @@ class EdgeStore(VectorStore):
     Every call holds Python's global lock until it returns, so a thread would gain nothing.
     """
 
-    def __init__(self, folder: Path, options: Options) -> None:
+    def __init__(self, folder: Path, options: Options, parts: Parts) -> None:
         """Open or create the collection. Raises StoreLocked.
 
         With more than `options.exact_below` passages and no graph for them yet, builds the HNSW
         graph first, in a child process: it takes minutes and would stop this one.
         """
-        super().__init__(options)
+        super().__init__(options, parts)
         self.kind = "edge"
         self.holds_gil = True
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ class EdgeStore(VectorStore):
         for start in range(0, len(entries), _BATCH):
             points = [
                 qdrant.Point(
-                    point_id(entry.passage["id"]),
+                    self.parts.point_id(entry.passage["id"]),
                     {
                         self.spaces[role].name: vector.tolist()
                         for role, vector in entry.vectors.items()
@@ -154,7 +154,7 @@ class EdgeStore(VectorStore):
                 qdrant.FieldCondition("document", match=qdrant.MatchAny(any=documents))
             )
         if ids:
-            conditions.append(qdrant.HasIdCondition({point_id(name) for name in ids}))
+            conditions.append(qdrant.HasIdCondition({self.parts.point_id(name) for name in ids}))
         before = self._count
         chosen = qdrant.Filter(should=list(conditions))
         self._do(qdrant.UpdateOperation.delete_points_by_filter(chosen))
@@ -167,7 +167,7 @@ class EdgeStore(VectorStore):
         request = qdrant.QueryRequest(
             query=qdrant.Query.Nearest(vector.tolist(), using=name),
             limit=limit,
-            filter=_filter(where),
+            filter=self.parts.build_filter(qdrant, where.fields()),
             params=qdrant.SearchParams(exact=exact, hnsw_ef=self.options.hnsw_ef),
             with_payload=True,
         )
@@ -284,15 +284,3 @@ def _in_child(work: Callable[..., None], *arguments: object) -> None:
     child.join()
     if child.exitcode:
         raise RuntimeError(f"building the HNSW graph ended with exit code {child.exitcode}")
-
-
-def _filter(where: Filter) -> qdrant.Filter | None:
-    fields = where.fields()
-    if not fields:
-        return None
-    return qdrant.Filter(
-        must=[
-            qdrant.FieldCondition(payload, match=qdrant.MatchAny(any=values))
-            for payload, values in fields.items()
-        ]
-    )

@@ -233,6 +233,14 @@ async def test_an_absent_server_is_named_by_readiness(settings):
             pass
 
 
+async def test_the_app_hands_its_steps_to_the_store(settings):
+    app = create_app(settings, best=lambda fetch, top_k: list(fetch(top_k))[::-1])
+    async with running(app) as client:
+        await put(client, stored("a", [1, 0, 0]), stored("b", [0, 1, 0]))
+        hits = (await search(client, vector=[0, 1, 0]))["hits"]
+        assert [hit["id"] for hit in hits] == ["a", "b"]
+
+
 async def test_the_other_store_answers_alike(settings):
     settings = settings.model_copy(update={"store": "client"})
     async with running(create_app(settings)) as client:

@@ -17,11 +17,13 @@ from services.dense_retrieval.domain import (
     Filter,
     ModelMismatch,
     Options,
+    Parts,
     Space,
     StoreFull,
     StoreLocked,
     StoreUnavailable,
     WrongDimension,
+    build_filter,
     open_store,
     point_id,
 )
@@ -157,6 +159,37 @@ def test_delete_by_document_and_by_id(store):
     assert store.delete(documents=["d0"]) == 0
     assert len(store) == 29
     assert store.stats()["documents"] == 3
+
+
+def test_nothing_named_is_nothing_deleted(store):
+    assert store.delete() == 0
+    assert store.delete(documents=[], ids=[]) == 0
+    assert len(store) == 40
+
+
+def test_a_store_uses_the_parts_that_it_is_given(kind, tmp_path):
+    asked = []
+
+    def first_language_only(qdrant, fields):
+        asked.append(fields)
+        return build_filter(qdrant, {"language": ["pt"]})
+
+    parts = Parts(
+        point_id=lambda name: point_id(name.lower()),
+        build_filter=first_language_only,
+        best=lambda fetch, top_k: list(fetch(top_k))[::-1],
+    )
+    store = open_store(kind, tmp_path, parts=parts)
+    try:
+        store.put(MODELS, [Entry(passage(n), entry.vectors) for n, entry in enumerate(corpus(6))])
+        store.put(MODELS, [Entry(passage(1, id="P001"), corpus(2)[1].vectors)])  # one point
+        hits = store.search(corpus()[3].vectors["bilingual"], using="bilingual", top_k=3)
+        assert ids(hits)[-1] == "p003"  # the nearest comes last
+        assert set(ids(hits)) == {"P001", "p003", "p005"}
+        assert asked == [{}]
+        assert store.delete(ids=["p001"]) == 1
+    finally:
+        store.close()
 
 
 def test_stats(store, kind):
