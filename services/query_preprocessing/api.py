@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -20,18 +20,32 @@ from services.chassis import Problem, ServiceClient, create_service, current
 from .domain import Preprocessed, Preprocessor, Step
 from .llm import LlmRewriter
 from .refresh import VocabularyRefresher
+from .rewrite import Standalone, standalone
 from .schemas import PreprocessRequest, PreprocessResponse
 from .settings import Settings
+from .spelling import Choose, choose
+from .text import Normalize, normalize
 from .vocabulary import Vocabulary
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    normalize: Normalize = normalize,
+    choose: Choose = choose,
+    standalone: Standalone = standalone,
+) -> FastAPI:
+    """The app. `normalize`, `choose` and `standalone` are what `Preprocessor` takes."""
+    processor = partial(Preprocessor, normalize=normalize, choose=choose, standalone=standalone)
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         loop, state = asyncio.get_running_loop(), app.state
         # One thread: an unknown word costs milliseconds that the event loop must not wait for.
         state.thread = ThreadPoolExecutor(1, thread_name_prefix="preprocess")
-        state.preprocessor = await loop.run_in_executor(state.thread, partial(_warm, settings))
+        state.preprocessor = await loop.run_in_executor(
+            state.thread, partial(_warm, settings, processor)
+        )
         client = ServiceClient("sparse_retrieval", settings.vocabulary_url)
         state.rewriter = LlmRewriter(
             settings.llm_url,
@@ -76,9 +90,9 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _warm(settings: Settings) -> Preprocessor:
+def _warm(settings: Settings, processor: Callable[..., Preprocessor]) -> Preprocessor:
     """A preprocessor that has read its tables once, so that no question waits for the disk."""
-    preprocessor = Preprocessor(settings.options(), cache=settings.home)
+    preprocessor = processor(settings.options(), cache=settings.home)
     for question in ("How does a servise start?", "Como um serviso começa?", "¿Cómo empieza?"):
         preprocessor.run(question)
     return preprocessor

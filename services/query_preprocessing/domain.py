@@ -15,9 +15,9 @@ from . import intent as intents
 from .expansion import Expander
 from .language import LanguageDetector
 from .lexicon import Lexicon
-from .rewrite import standalone
-from .spelling import SpellingCorrector, SpellingOptions, apply
-from .text import normalize
+from .rewrite import Standalone, standalone
+from .spelling import Choose, SpellingCorrector, SpellingOptions, apply, choose
+from .text import Normalize, normalize
 from .vocabulary import Vocabulary
 
 STEPS = ("normalize", "language", "spelling", "intent", "rewrite", "expansion", "llm_rewrite")
@@ -65,7 +65,8 @@ class Preprocessor:
     """Holds the dictionaries and patterns; `run` may be called from any thread.
 
     `cache` is a folder for compact dictionaries and tables, made on first use. `vocabulary`
-    are the corpus's words; set it again whenever they change.
+    are the corpus's words; set it again whenever they change. `normalize`, `choose` and
+    `standalone` are what the steps normalize, spelling and rewrite do with a text or a word.
     """
 
     def __init__(
@@ -74,8 +75,12 @@ class Preprocessor:
         *,
         vocabulary: Vocabulary | None = None,
         cache: Path | None = None,
+        normalize: Normalize = normalize,
+        choose: Choose = choose,
+        standalone: Standalone = standalone,
     ) -> None:
         self.options = options or Options()
+        self._clean, self._choose, self._standalone = normalize, choose, standalone
         self._lexicon = Lexicon.load(cache)
         self._languages = LanguageDetector(self._lexicon, cache)
         self._expander = Expander()
@@ -88,7 +93,9 @@ class Preprocessor:
     def set_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Use these corpus words from the next `run` on."""
         self._vocabulary = vocabulary
-        self._speller = SpellingCorrector(self._lexicon, vocabulary, self.options.spelling)
+        self._speller = SpellingCorrector(
+            self._lexicon, vocabulary, self.options.spelling, self._choose
+        )
 
     def run(
         self, query: str, history: Sequence[str] = (), steps: Mapping[str, bool] | None = None
@@ -114,7 +121,7 @@ class Preprocessor:
         return result
 
     def _normalize(self, result: Preprocessed, history: Sequence[str]) -> tuple[bool, str]:
-        result.normalized, changes = normalize(result.query)
+        result.normalized, changes = self._clean(result.query)
         result.search_query = result.normalized
         return bool(changes), ", ".join(changes) or "nothing to change"
 
@@ -152,7 +159,9 @@ class Preprocessor:
     def _rewrite(self, result: Preprocessed, history: Sequence[str]) -> tuple[bool, str]:
         if result.intent != "follow_up":
             return False, "stands alone"
-        result.search_query, subject = standalone(result.search_query, result.language, history)
+        result.search_query, subject = self._standalone(
+            result.search_query, result.language, history
+        )
         return bool(subject), f"subject taken along: {subject}" if subject else "no subject found"
 
     def _expansion(self, result: Preprocessed, history: Sequence[str]) -> tuple[bool, str]:

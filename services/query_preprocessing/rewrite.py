@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .intent import PATTERNS, content_words, follows_up
 from .text import fold
 
 _WORD = re.compile(r"[^\W_]+(?:[-_./'=][^\W_]+)*")
+
+Standalone = Callable[[str, str, Sequence[str]], tuple[str, str]]
+"""(question, language, earlier questions) → (the question with its subject, the subject)."""
 
 
 def topic(question: str, language: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Protocol
 
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
@@ -48,6 +50,59 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A word that may have been meant.
+
+    `cost` is what lies between it and what was typed, in edits; `weight` is how common it is, as
+    a base-2 logarithm.
+    """
+
+    word: str
+    cost: float
+    weight: float
+
+
+Near = Callable[[str], Sequence[Candidate]]
+"""A word in lower case → words that are near it; empty when there are none."""
+
+
+class Choose(Protocol):
+    """The word that was meant by `word` (lower case), or None to leave it alone."""
+
+    def __call__(
+        self,
+        word: str,
+        *,
+        known: Callable[[str], bool],
+        passages: Near,
+        dictionary: Near,
+        edit_cost: float,
+    ) -> str | None: ...
+
+
+def choose(
+    word: str,
+    *,
+    known: Callable[[str], bool],
+    passages: Near,
+    dictionary: Near,
+    edit_cost: float,
+) -> str | None:
+    """The noisy channel (Kernighan, Church and Gale, 1990): common, and reached by a likely slip.
+
+    A known word is left alone. Candidates from the passages come first, because search finds
+    something for them; the dictionary is asked only when they offer none.
+    """
+    if known(word):
+        return None
+    for near in (passages, dictionary):
+        if found := near(word):
+            ordered = sorted(found, key=lambda candidate: candidate.word)
+            return max(ordered, key=lambda c: c.weight - edit_cost * c.cost).word
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class SpellingOptions:
     """Weights of a candidate's score; `evaluate` prints what they lead to."""
 
@@ -75,10 +130,12 @@ class SpellingCorrector:
         lexicon: Lexicon,
         vocabulary: Vocabulary,
         options: SpellingOptions = _DEFAULTS,
+        choose: Choose = choose,
     ) -> None:
         self._lexicon = lexicon
         self._vocabulary = vocabulary
         self._options = options
+        self._choose = choose
         self._best = lru_cache(maxsize=10_000)(self._find)
 
     def correct(self, text: str, language: str) -> list[Correction]:
@@ -114,14 +171,16 @@ class SpellingCorrector:
 
     def _find(self, word: str, language: str) -> str | None:
         """The best candidate for one word in lower case, or None."""
-        if self._is_known(word):
-            return self._is_slip(word)
-        scores = self._from_corpus(word)
-        if not scores:
-            scores = self._from_dictionary(word, language)
-        if not scores:
-            return None
-        return max(sorted(scores), key=lambda candidate: scores[candidate])
+        better = self._choose(
+            word,
+            known=self._is_known,
+            passages=self._from_passages,
+            dictionary=partial(self._from_dictionary, language=language),
+            edit_cost=self._options.edit_cost,
+        )
+        if better is None and self._is_known(word):
+            better = self._is_slip(word)
+        return None if better == word else better
 
     def _is_slip(self, word: str) -> str | None:
         """The common word that a rare one of the passages is a slip of, or None.
@@ -145,11 +204,11 @@ class SpellingCorrector:
     def _in_dictionary(self, word: str) -> bool:
         return any(self._lexicon.frequency(word, code) is not None for code in LANGUAGES)
 
-    def _from_corpus(self, word: str) -> dict[str, float]:
-        """Words of the passages that are near, with a score."""
+    def _from_passages(self, word: str) -> list[Candidate]:
+        """Words of the passages that are near."""
         options, plain = self._options, fold(word)
         reach = 2 if len(plain) >= options.two_edits_from else 1
-        scores: dict[str, float] = {}
+        found = []
         for candidate, edits, _ in extract(
             plain,
             self._vocabulary.near_length(len(plain), reach),
@@ -162,21 +221,21 @@ class SpellingCorrector:
             weight = self._vocabulary.weight(written)
             if len(written) < 3 or weight < options.least_weight * (cost - 1):
                 continue
-            scores[written] = weight - options.edit_cost * cost
-        return scores
+            found.append(Candidate(written, cost, weight))
+        return found
 
-    def _from_dictionary(self, word: str, language: str) -> dict[str, float]:
-        """Common words of the language one edit away, with a score."""
+    def _from_dictionary(self, word: str, language: str) -> list[Candidate]:
+        """Common words of the language one edit away; the weight is log2 of their share."""
         options, plain = self._options, fold(word)
         if len(plain) < options.dictionary_from:
-            return {}
+            return []
         near = sorted(_one_edit(word))
         shares = self._lexicon.frequencies(near, language)
-        return {
-            candidate: share - options.edit_cost * _cost(plain, fold(candidate), 1)
+        return [
+            Candidate(candidate, _cost(plain, fold(candidate), 1), share)
             for candidate, share in zip(near, shares, strict=True)
             if not math.isnan(share) and share >= options.least_share
-        }
+        ]
 
 
 def _protected(text: str) -> set[int]:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     # zero-width characters, direction marks, soft hyphen, byte order mark, variation selectors
     r"[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064"
     r"\u2066-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]"
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_STRAIGHT = str.maketrans(
+"""Characters that nobody sees and every comparison stumbles over."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""Breaks that are no spaces: tabs, line ends, bells."""
+STRAIGHT = str.maketrans(
     {
         "‘": "'", "’": "'", "‚": "'", "‛": "'", "′": "'", "`": "`", "´": "'",
         "“": '"', "”": '"', "„": '"', "‟": '"', "″": '"', "«": '"', "»": '"',
         "‐": "-", "‑": "-", "‒": "-", "−": "-", "…": "...",
     }
 )  # fmt: skip
-_REPEATED_MARK = re.compile(r"([?!])[?!]+")
+"""For `str.translate`: curly quotes and long dashes to those of a keyboard."""
+REPEATED_MARK = re.compile(r"([?!])[?!]+")
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 """A run of letters, with an apostrophe inside (`don't`)."""
 
@@ -28,10 +32,10 @@ def normalize(text: str) -> tuple[str, list[str]]:
     changes = []
     for name, change in (
         ("Unicode NFC", lambda t: unicodedata.normalize("NFC", t)),
-        ("invisible characters removed", lambda t: _INVISIBLE.sub("", t)),
-        ("control characters replaced", lambda t: _CONTROL.sub(" ", t)),
-        ("quotes and dashes made plain", lambda t: t.translate(_STRAIGHT)),
-        ("repeated marks", lambda t: _REPEATED_MARK.sub(r"\1", t)),
+        ("invisible characters removed", lambda t: INVISIBLE.sub("", t)),
+        ("control characters replaced", lambda t: CONTROL.sub(" ", t)),
+        ("quotes and dashes made plain", lambda t: t.translate(STRAIGHT)),
+        ("repeated marks", lambda t: REPEATED_MARK.sub(r"\1", t)),
         ("whitespace", lambda t: " ".join(t.split())),
     ):
         changed = change(text)
@@ -39,6 +43,10 @@ def normalize(text: str) -> tuple[str, list[str]]:
             changes.append(name)
             text = changed
     return text, changes
+
+
+Normalize = Callable[[str], tuple[str, list[str]]]
+"""A typed text → the clean one, and the names of what changed."""
 
 
 def fold(text: str) -> str:

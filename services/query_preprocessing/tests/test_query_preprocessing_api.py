@@ -70,6 +70,13 @@ async def ask(client, query, **body):
     return response.json()
 
 
+async def test_the_app_uses_the_parts_that_it_is_given(settings):
+    app = create_app(settings, standalone=lambda question, *_: (f"{question} (mine)", "mine"))
+    async with running(app) as client:
+        found = await ask(client, "And when?", history=["When does a breaker open?"])
+        assert found["search_query"] == "And when? (mine)"
+
+
 async def test_the_vocabulary_is_fetched_kept_and_refreshed(settings, others):
     app = create_app(settings)
     async with running(app) as client:

@@ -10,7 +10,7 @@ from services.query_preprocessing.domain import STEPS, Options, Preprocessor
 from services.query_preprocessing.expansion import Expander
 from services.query_preprocessing.language import LanguageDetector
 from services.query_preprocessing.lexicon import Lexicon
-from services.query_preprocessing.spelling import SpellingCorrector, apply
+from services.query_preprocessing.spelling import Candidate, SpellingCorrector, apply, choose
 from services.query_preprocessing.text import normalize
 from services.query_preprocessing.vocabulary import Vocabulary
 
@@ -141,6 +141,50 @@ def test_every_step_reports_and_can_be_switched_off(preprocessor):
     assert off.search_query == off.normalized == text
     assert (off.intent, off.suggestion, off.expansions) == ("question", None, [])
     assert {step.detail for step in off.steps} == {"switched off"}
+
+
+def test_the_parts_that_it_is_given_do_the_work(lexicon_folder):
+    asked = []
+
+    def choose(word, *, known, passages, dictionary, edit_cost):
+        asked.append((word, known(word), edit_cost))
+        return {"gatewy": passages("gatewy")[0].word, "shoud": "shoud"}.get(word)
+
+    own = Preprocessor(
+        vocabulary=Vocabulary(WORDS),
+        cache=lexicon_folder,
+        normalize=lambda text: (text.strip(), ["stripped"]),
+        choose=choose,
+        standalone=lambda question, language, history: (f"{history[-1]} {question}", "all"),
+    )
+    found = own.run(" And why shoud the gatewy  close it?", ["What is a breaker?"])
+    assert found.normalized == "And why shoud the gatewy  close it?"
+    assert found.steps[0].detail == "stripped"
+    assert (
+        found.suggestion == "And why shoud the gateway  close it?"
+    )  # the same word is no correction
+    assert ("shoud", False, 8.0) in asked
+    assert found.search_query == "What is a breaker? And why shoud the gateway  close it?"
+
+
+def test_candidates_of_the_passages_come_before_the_dictionary():
+    def near(*words):
+        return lambda word: [Candidate(*item) for item in words]
+
+    def chosen(passages=(), dictionary=(), known=()):
+        return choose(
+            "modle",
+            known=lambda word: word in known,
+            passages=near(*passages),
+            dictionary=near(*dictionary),
+            edit_cost=8.0,
+        )
+
+    assert chosen([("mode", 1.0, 3.0)], [("model", 0.8, 9.0)]) == "mode"
+    assert chosen((), [("mode", 1.0, 9.0), ("model", 0.8, 9.0)]) == "model"
+    assert chosen([("b", 1.0, 3.0), ("a", 1.0, 3.0)]) == "a"
+    assert chosen([("model", 0.8, 9.0)], known=("modle",)) is None
+    assert chosen() is None
 
 
 def test_an_unknown_step_is_named(preprocessor):
