@@ -16,8 +16,9 @@ from services.chassis import Problem, create_service, current, release_free_memo
 
 from .domain import Engine, Pace, TimeLeft, rank
 from .engines import load_engine
-from .late_interaction import LateInteraction
+from .late_interaction import LateInteraction, MaxSim, max_sim
 from .metrics import RerankingMetrics
+from .promotion import Gate, decide
 from .schemas import (
     ModelList,
     PassagesRequest,
@@ -31,10 +32,12 @@ from .settings import Settings
 _PUT_CHUNK = 8
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, score: MaxSim = max_sim, gate: Gate = decide) -> FastAPI:
+    """The app. `score` compares token vectors; `gate` admits what the registry has promoted."""
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
-        app.state.engine = await asyncio.to_thread(load_engine, settings)
+        app.state.engine = await asyncio.to_thread(load_engine, settings, score=score, gate=gate)
         app.state.reranking_metrics = RerankingMetrics(app.state.metrics.registry)
         app.state.pace = Pace()
         # Two threads: a rerank never waits for passages that are encoded ahead.

@@ -3,7 +3,7 @@
 Query and passage are encoded apart, so passages are encoded once, ahead of every query. A
 passage's score is the mean, over the query's tokens, of the best cosine with one of its tokens.
 The token vectors are those of a sentence encoder: it was trained through their mean, which is
-enough to make them comparable one by one.
+enough to make them comparable one by one. The mean may be weighted (`TermWeights`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,18 @@ from tokenizers import Tokenizer
 
 from .domain import ModelNotUsable, TimeLeft
 from .store import PassageStore, TokenVectors
+from .weighting import TermWeights
 
 # ONNX Runtime keeps the largest run's memory for the next one; a long batch's is given back.
 _SMALL = 256
 _SHRINK = ort.RunOptions()
 _SHRINK.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+
+MaxSim = Callable[
+    [NDArray[np.float32], Sequence[TokenVectors], "NDArray[np.float64] | None"], list[float]
+]
+"""What `max_sim` is: (query, passages, weights) → a score in -1..1 for each passage."""
 
 
 class TokenEncoder:
@@ -92,6 +99,11 @@ class TokenEncoder:
     def encode(self, texts: Sequence[str], kind: str) -> list[NDArray[np.float32]]:
         return self.run(self.tokenize(texts, kind), kind)
 
+    def tokens(self, encoding: Any, kind: str) -> list[int]:
+        """The token numbers that count, one for each vector of `run`."""
+        kept = _kept(encoding, len(self._prompts[kind]), words_only=kind == "query")
+        return [encoding.ids[at] for at in kept]
+
     def run(self, encodings: Sequence[Any], kind: str) -> list[NDArray[np.float32]]:
         """Vectors of one padded batch: a float32 [tokens kept, dimension] for each text."""
         ids, mask = pad([encoding.ids for encoding in encodings])
@@ -134,17 +146,36 @@ def _kept(encoding: Any, skipped: int, *, words_only: bool) -> list[int]:
 
 
 class LateInteraction:
-    """Reranks with token vectors, and keeps those of passages it has seen."""
+    """Reranks with token vectors, and keeps those of passages it has seen.
+
+    `compare` is `max_sim` or stands in for it; `promoted` is a (version, weights) of the registry.
+    """
 
     kind = "late-interaction"
 
     def __init__(
-        self, encoder: TokenEncoder, store: PassageStore, *, batch_tokens: int = 1024
+        self,
+        encoder: TokenEncoder,
+        store: PassageStore,
+        *,
+        batch_tokens: int = 1024,
+        compare: MaxSim | None = None,
+        promoted: tuple[str, TermWeights] | None = None,
     ) -> None:
         self.encoder = encoder
         self.store = store
         self.batch_tokens = batch_tokens
+        self._compare = compare or max_sim
         self.model = f"late-interaction/{encoder.name}"
+        self._weights: TermWeights | None = None
+        if promoted is not None:
+            version, self._weights = promoted
+            self.model += f"@{version}"
+            if self._weights.encoder != encoder.fingerprint:
+                raise ModelNotUsable(
+                    f"version {version} was made for another encoder than {encoder.name}. "
+                    "Tune it again, or withdraw it"
+                )
 
     def put(self, texts: Sequence[str]) -> tuple[int, int]:
         """Encode what is not known yet; (newly encoded, known before), counting each text once."""
@@ -155,13 +186,21 @@ class LateInteraction:
 
     def score(self, query: str, texts: Sequence[str], time_left: TimeLeft) -> list[float | None]:
         """(1 + mean MaxSim) / 2 for each text; unknown ones are encoded while there is time."""
-        (question,) = self.encoder.encode([query], "query")
+        encodings = self.encoder.tokenize([query], "query")
+        (question,) = self.encoder.run(encodings, "query")
         known = self.store.get(texts)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
             known |= self._encode(missing, time_left)
         found = [text for text in dict.fromkeys(texts) if text in known]
-        scores = dict(zip(found, max_sim(question, [known[text] for text in found]), strict=True))
+        weights = None
+        if self._weights is not None:
+            weights = self._weights.of(self.encoder.tokens(encodings[0], "query"))
+        # A product this small takes a millisecond on one thread. On two it takes the time until
+        # both have run, which on busy cores is dozens of milliseconds.
+        with _blas().limit(limits=1, user_api="blas"):
+            cosines = self._compare(question, [known[text] for text in found], weights)
+        scores = dict(zip(found, cosines, strict=True))
         return [(1 + scores[text]) / 2 if text in scores else None for text in texts]
 
     def _encode(self, texts: Sequence[str], time_left: TimeLeft) -> dict[str, TokenVectors]:
@@ -183,23 +222,25 @@ class LateInteraction:
         return done
 
 
-def max_sim(query: NDArray[np.float32], passages: Sequence[TokenVectors]) -> list[float]:
+def max_sim(
+    query: NDArray[np.float32],
+    passages: Sequence[TokenVectors],
+    weights: NDArray[np.float64] | None = None,
+) -> list[float]:
     """Mean over the query's tokens of the best cosine among each passage's tokens.
 
-    `query` is float32 [tokens, dimension], rows of length 1. A passage without tokens gets -1,
-    the least that a cosine can be.
+    `query` is float32 [tokens, dimension], rows of length 1; `weights` are those of the mean, one
+    for each token, None: all alike. Where query or passage has no token the score is -1, the
+    least that a cosine can be.
     """
     filled = [passage for passage in passages if len(passage.scales)]
     if not filled or not len(query):
         return [-1.0] * len(passages)
     tokens = np.concatenate([passage.values for passage in filled]).astype(np.float32)
     scales = np.concatenate([passage.scales for passage in filled]).astype(np.float32)
-    # A product this small takes a millisecond on one thread. On two it takes the time until both
-    # have run, which on busy cores is dozens of milliseconds.
-    with _blas().limit(limits=1, user_api="blas"):
-        cosines = (query @ tokens.T) * scales
+    cosines = (query @ tokens.T) * scales
     starts = np.cumsum([0] + [len(passage.scales) for passage in filled[:-1]])
-    best = np.maximum.reduceat(cosines, starts, axis=1).mean(axis=0)
+    best = np.average(np.maximum.reduceat(cosines, starts, axis=1), axis=0, weights=weights)
     scores = iter(np.clip(best, -1.0, 1.0).tolist())
     return [next(scores) if len(passage.scales) else -1.0 for passage in passages]
 

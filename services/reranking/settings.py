@@ -30,6 +30,11 @@ class Settings(ServiceSettings):
         Path(".workshop/models/multilingual-e5-small-enpt"),
         description="late interaction: folder of the model that gives the token vectors",
     )
+    registry: Path | None = Field(
+        None,
+        description="late interaction: folder of the registry whose promoted weights are loaded; "
+        "default: registry/ in this service's own folder",
+    )
     cross_encoder_dir: Path = Field(
         Path(__file__).parent / "models" / "cross-encoder",
         description="cross-encoder: folder of the promoted model",
@@ -58,3 +63,7 @@ class Settings(ServiceSettings):
     disk_mb: int = Field(
         4096, ge=1, description="late interaction: passages kept on disk; the oldest go first"
     )
+
+    @property
+    def registry_folder(self) -> Path:
+        return self.registry or self.home / "registry"
