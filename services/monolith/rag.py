@@ -4,6 +4,9 @@
 
 Nine stages, one after the other: preprocess, embed, dense, sparse, fuse, rerank, context,
 generate, post-process. LangChain wires them; every stage is a function call away from the next.
+
+Alone it starts llama.cpp inside of itself. `MONOLITH_LLM_URL`, the address of any server that
+speaks OpenAI's API (`http://127.0.0.1:8020/v1`), lets it share a running one.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ from services.reranking.settings import Settings as RerankingSettings
 from services.sparse_retrieval.domain import KeywordIndex
 
 HANDBOOK = Path(__file__).parents[2] / "handbook"
-HOME = Path(os.environ.get("WORKSHOP_HOME", ".workshop"))
+HOME = Path(os.environ.get("WORKSHOP_HOME") or ".workshop")
+MODELS = Path(os.environ.get("WORKSHOP_MODELS_DIR") or HOME / "models")
 CANDIDATES, RERANKED, PASSAGES, CONTEXT_TOKENS, ANSWER_TOKENS = 50, 20, 6, 260, 160
 
 
@@ -72,39 +76,35 @@ def load_documents(folder: Path) -> list[Document]:
     ]
 
 
+def point_id(document: Document) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, str(document.id)))
+
+
 class Rag:
+    """Loads every model and indexes the handbook, or `documents` if there are any given."""
+
     def __init__(
-        self, home: Path = HOME, models: Path = HOME / "models", llm_url: str | None = None
+        self,
+        home: Path = HOME,
+        models: Path = MODELS,
+        llm_url: str | None = None,
+        documents: list[Document] | None = None,
     ) -> None:
         data = home / "data" / "monolith"
-        documents = load_documents(HANDBOOK)
-        self.texts = {document.id: document.page_content for document in documents}
-        self.passages = {document.id: document.metadata for document in documents}
-        english = [document for document in documents if document.metadata["language"] == "en"]
+        self.texts: dict[str, str] = {}
+        self.passages: dict[str, dict[str, Any]] = {}
         self.qdrant = QdrantClient(path=str(data / "qdrant"))
         self.stores = {
-            "dense": self.vectors("multilingual-e5-small-enpt", models, documents),
-            "dense_english": self.vectors("all-MiniLM-L6-v2", models, english),
+            "dense": self.vectors(models / "multilingual-e5-small-enpt"),
+            "dense_english": self.vectors(models / "all-MiniLM-L6-v2"),
         }
         self.keywords = KeywordIndex()
-        self.keywords.put(self.passages.values())
-        self.preprocessor = Preprocessor(vocabulary=Vocabulary(self.keywords.vocabulary().terms))
         self.reranker = load_engine(
             RerankingSettings(data_dir=data, model_dir=models / "multilingual-e5-small-enpt")
         )
-        if hasattr(self.reranker, "put"):
-            self.reranker.put(list(self.texts.values()))
+        self.index(load_documents(HANDBOOK) if documents is None else documents)
         self.tokenizer = load_tokenizer(models / "qwen2.5-coder-0.5b-instruct")
         self.fusion = FusionSettings()
-        self.llm_url = llm_url or self.start_llm(models / "qwen2.5-coder-0.5b-instruct")
-        llm = ChatOpenAI(
-            base_url=self.llm_url,
-            api_key="none",
-            model="local",
-            temperature=0,
-            seed=7,
-            max_tokens=ANSWER_TOKENS,
-        )
         assign = RunnablePassthrough.assign
         self.retrieval: Runnable[dict[str, Any], dict[str, Any]] = (
             assign(asked=self.preprocess)
@@ -113,6 +113,19 @@ class Rag:
             | assign(reranked=self.rerank)
             | assign(context=self.build_context)
         )
+        self.connect(llm_url or self.start_llm(models / "qwen2.5-coder-0.5b-instruct"))
+
+    def connect(self, llm_url: str) -> None:
+        """Let this OpenAI-compatible server write the answers."""
+        self.llm_url = llm_url
+        llm = ChatOpenAI(
+            base_url=llm_url,
+            api_key="none",
+            model="default",
+            temperature=0,
+            seed=42,
+            max_tokens=ANSWER_TOKENS,
+        )
         self.generation = RunnableLambda(self.prompt) | llm | StrOutputParser()
 
     def start_llm(self, folder: Path) -> str:
@@ -120,19 +133,34 @@ class Rag:
         self.llm = xllamacpp.Server(parameters(LlmSettings(port=8030), find_model(folder)))
         return f"{self.llm.listening_address}/v1"
 
-    def vectors(self, model: str, models: Path, documents: list[Document]) -> QdrantVectorStore:
-        embeddings = LocalEmbeddings(models / model)
-        if not self.qdrant.collection_exists(model):
+    def vectors(self, model: Path) -> QdrantVectorStore:
+        """The collection of a model folder, opened or made."""
+        embeddings = LocalEmbeddings(model)
+        if not self.qdrant.collection_exists(model.name):
             size = embeddings.encoder.dimension
             self.qdrant.create_collection(
-                model, vectors_config=VectorParams(size=size, distance=Distance.COSINE)
+                model.name, vectors_config=VectorParams(size=size, distance=Distance.COSINE)
             )
-        store = QdrantVectorStore(self.qdrant, model, embeddings)
-        if self.qdrant.count(model).count != len(documents):
-            print(f"embedding {len(documents)} passages with {model} …", file=sys.stderr)
-            ids = [str(uuid.uuid5(uuid.NAMESPACE_URL, document.id or "")) for document in documents]
-            store.add_documents(documents, ids=ids)
-        return store
+        return QdrantVectorStore(self.qdrant, model.name, embeddings)
+
+    def index(self, documents: list[Document]) -> int:
+        """Add documents to every index; the number of vectors that were not on disk yet."""
+        self.texts |= {str(document.id): document.page_content for document in documents}
+        self.passages |= {str(document.id): document.metadata for document in documents}
+        english = [document for document in documents if document.metadata["language"] == "en"]
+        new = 0
+        for name, store in self.stores.items():
+            own = {point_id(d): d for d in (english if name == "dense_english" else documents)}
+            for record in self.qdrant.retrieve(store.collection_name, list(own)):
+                if (record.payload or {})["page_content"] == own[str(record.id)].page_content:
+                    del own[str(record.id)]
+            store.add_documents(list(own.values()), ids=list(own))
+            new += len(own)
+        self.keywords.put([document.metadata for document in documents])
+        self.preprocessor = Preprocessor(vocabulary=Vocabulary(self.keywords.vocabulary().terms))
+        if hasattr(self.reranker, "put"):
+            self.reranker.put([document.page_content for document in documents])
+        return new
 
     def preprocess(self, state: dict[str, Any]) -> Any:
         return self.preprocessor.run(state["question"], history=state.get("history", []))
@@ -147,7 +175,12 @@ class Rag:
                 lists[name] = [(hit.id, hit.score) for hit in hits]
             else:
                 found = self.stores[name].similarity_search_with_score(query, k=CANDIDATES)
-                lists[name] = [(document.metadata["id"], score) for document, score in found]
+                # A section that was removed leaves its vector on disk.
+                lists[name] = [
+                    (document.metadata["id"], score)
+                    for document, score in found
+                    if document.metadata["id"] in self.passages
+                ]
         return lists
 
     def weights(self, language: str) -> dict[str, float]:
@@ -181,6 +214,16 @@ class Rag:
         variables = {"question": asked.search_query, "context": state["context"].context}
         return render("answer", asked.language, variables)
 
+    def generate(self, state: dict[str, Any]) -> str:
+        return self.generation.invoke(state)
+
+    def check(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The answer that may be shown, with its citations and its sources."""
+        asked, sources = state["asked"], [asdict(source) for source in state["context"].sources]
+        given = [Source(**{k: v for k, v in s.items() if k != "passages"}) for s in sources]
+        checked = postprocess(asked.search_query, state["text"], given, language=asked.language)
+        return asdict(checked) | {"sources": sources}
+
     def answer(
         self,
         question: str,
@@ -197,14 +240,10 @@ class Rag:
             text += token
             on_token(token)
         generated = time.perf_counter()
-        sources = [asdict(source) for source in state["context"].sources]
-        asked = state["asked"]
-        given = [Source(**{k: v for k, v in s.items() if k != "passages"}) for s in sources]
-        checked = postprocess(asked.search_query, text, given, language=asked.language)
-        return asdict(checked) | {
-            "sources": sources,
+        checked = self.check(state | {"text": text})
+        return checked | {
             "passages": [passage["id"] for passage in state["reranked"]],
-            "language": asked.language,
+            "language": state["asked"].language,
             "ms": {
                 "retrieval": (retrieved - started) * 1000,
                 "first_token": ((first_token or generated) - started) * 1000,
@@ -218,7 +257,9 @@ def main() -> None:
     question = " ".join(sys.argv[1:]).strip()
     if not question:
         sys.exit('usage: python services/monolith/rag.py "your question"')
-    rag = Rag()
+    if not (HOME / "data" / "monolith").exists():
+        print("encoding the handbook, once; this takes a minute …", file=sys.stderr)
+    rag = Rag(llm_url=os.environ.get("MONOLITH_LLM_URL") or None)
     answer = rag.answer(question)
     rag.qdrant.close()
     print(answer["answer"])

@@ -1,0 +1,9 @@
+"""All ranks count, whatever k says."""
+
+import math
+
+
+def ndcg(ranking, relevant, k=10):
+    gain = sum(1 / math.log2(r + 1) for r, p in enumerate(ranking, start=1) if p in relevant)
+    best = sum(1 / math.log2(r + 1) for r in range(1, len(relevant) + 1))
+    return gain / best if best else 0.0

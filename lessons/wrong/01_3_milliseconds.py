@@ -1,0 +1,7 @@
+"""Takes milliseconds for seconds."""
+
+import math
+
+
+def copies(busy_ms, per_second, most=0.7):
+    return {part: max(1, math.ceil(per_second * ms / most)) for part, ms in busy_ms.items()}
