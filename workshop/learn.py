@@ -194,12 +194,13 @@ def start() -> Running:
     return found
 
 
-def serve(name: str) -> swapping.Served:
+def serve(name: str, **settings: object) -> swapping.Served:
     """Run `my_services/NAME` alone on a free port: `with workshop.serve("NAME") as url:`.
 
-    It calls the other services of the running system. Without `with`, call `.stop()`.
+    It calls the other services of the running system. `settings` are those of the service's
+    `settings.py`, where they should differ. Without `with`, call `.stop()`.
     """
-    return swapping.Served(name)
+    return swapping.Served(name, **settings)
 
 
 def swap(name: str) -> None:

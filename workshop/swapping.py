@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from types import TracebackType
 from typing import IO
 
@@ -23,9 +24,12 @@ _LOG_LINES = 5
 
 
 class Served:
-    """`my_services/NAME` in a process of its own. `str()` and `with` give its base URL."""
+    """`my_services/NAME` in a process of its own. `str()` and `with` give its base URL.
 
-    def __init__(self, name: str) -> None:
+    `settings` are the service's own, by the names that its `settings.py` gives them.
+    """
+
+    def __init__(self, name: str, **settings: object) -> None:
         self.name = name
         my_services.prepare(name)
         with socket.socket() as probe:
@@ -39,7 +43,7 @@ class Served:
             self._process = subprocess.Popen(
                 my_services.command(name),
                 cwd=paths.ROOT,
-                env=_environment(name, port),
+                env=_environment(name, port, settings),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -97,15 +101,21 @@ class Served:
         return self.url
 
 
-def _environment(name: str, port: int) -> dict[str, str]:
-    """What the reference has in the running system, but for its port and its data."""
+def _environment(name: str, port: int, settings: Mapping[str, object]) -> dict[str, str]:
+    """What the reference has in the running system, but for its port, its data and `settings`."""
     system.require_running()
     plan = json.loads((paths.run_dir() / "plan.json").read_text())
     specs = [catalogue.ProcessSpec.from_json(item) for item in plan["processes"]]
     spec = next(spec for spec in specs if spec.name == name)
     prefix = next(entry.prefix for entry in catalogue.CATALOGUE if entry.name == name)
     own = {f"{prefix}PORT": str(port), f"{prefix}DATA_DIR": str(paths.home() / "my_data")}
-    return {**spec.full_environment(), **own, **my_services.environment()}
+    given = {f"{prefix}{key}".upper(): _text(value) for key, value in settings.items()}
+    return {**spec.full_environment(), **own, **given, **my_services.environment()}
+
+
+def _text(value: object) -> str:
+    """A setting as its environment variable: lists and dictionaries as JSON."""
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
 def swap(name: str) -> None:

@@ -12,18 +12,22 @@ from starlette.middleware.cors import CORSMiddleware
 from services.chassis import ServiceClient, create_service, get_logger
 from services.chassis.events import Outbox
 
+from .domain import take_token
 from .edge import BodyTooSlow, Edge, Shield
-from .keys import KeyRing
-from .quotas import Quotas
+from .keys import HolderOf, KeyRing, holder_of
+from .quotas import Quotas, Take
 from .routes import build_router
 from .settings import Settings
 from .upstream import CallerLeft
 from .web import add_pages, docs_policy
 
 
-def create_app(settings: Settings) -> FastAPI:
-    keys = KeyRing(settings.api_keys, settings.api_keys_file)
-    quotas = Quotas(settings.rate_limit, settings.daily_quota, settings.limits_storage)
+def create_app(
+    settings: Settings, *, take: Take = take_token, holder: HolderOf = holder_of
+) -> FastAPI:
+    """The service around two of its cores: how a rate is counted, and whose key it is."""
+    keys = KeyRing(settings.api_keys, settings.api_keys_file, holder=holder)
+    quotas = Quotas(settings.rate_limit, settings.daily_quota, settings.limits_storage, take)
 
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:

@@ -1,9 +1,12 @@
-"""What the gateway decides by itself: order after reranking, chat messages, what stays inside."""
+"""What the gateway decides by itself: rates, order after reranking, chat messages, what stays
+inside."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 _ADDRESS = re.compile(
@@ -15,6 +18,29 @@ _ADDRESS = re.compile(
 )
 _LONGEST_QUESTION = 2000
 _HISTORY = 20
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Tokens of one caller, and when there were so many: seconds of a monotonic clock."""
+
+    tokens: float
+    at: float
+
+
+def take_token(bucket: Bucket, now: float, *, rate: float, capacity: float) -> int:
+    """Take a token: 0 if there was one, else whole seconds until there is. Changes `bucket`.
+
+    `rate` tokens a second flow in, up to `capacity`; nothing runs in between, the refill is worked
+    out when somebody comes. A `now` before `bucket.at` counts as no time passed.
+    """
+    elapsed = max(0.0, now - bucket.at)
+    bucket.tokens = min(capacity, bucket.tokens + elapsed * rate)
+    bucket.at += elapsed
+    if bucket.tokens >= 1:
+        bucket.tokens -= 1
+        return 0
+    return math.ceil((1 - bucket.tokens) / rate)
 
 
 def scrubbed(value: Any) -> Any:

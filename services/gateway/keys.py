@@ -12,6 +12,7 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 PREFIX = "rag_"
@@ -45,10 +46,36 @@ def parse_keys(text: str) -> dict[str, str]:
     return found
 
 
+def holder_of(key: str, hashes: Mapping[str, str]) -> str | None:
+    """Whose key it is, or None. `hashes`: name → SHA-256 of the key, in hexadecimal digits.
+
+    It takes the same time whichever entry matches, and however much of one: neither the order of
+    the entries nor their digits can be measured from outside.
+    """
+    presented = key_hash(key)
+    found = None
+    for name, expected in hashes.items():
+        if hmac.compare_digest(presented, expected):
+            found = name
+    return found
+
+
+HolderOf = Callable[[str, Mapping[str, str]], str | None]
+"""As `holder_of`."""
+
+
 class KeyRing:
     """The keys that may call. A changed file is read again within `refresh` seconds."""
 
-    def __init__(self, entries: str, file: Path | None, *, refresh: float = 2.0) -> None:
+    def __init__(
+        self,
+        entries: str,
+        file: Path | None,
+        *,
+        refresh: float = 2.0,
+        holder: HolderOf = holder_of,
+    ) -> None:
+        self._holder = holder
         self._fixed = parse_keys(entries)
         self._file = file
         self._refresh = refresh
@@ -66,14 +93,9 @@ class KeyRing:
         return len(self._names)
 
     def name_of(self, key: str) -> str | None:
-        """Whose key it is, or None. Takes the same time whichever entry matches."""
+        """Whose key it is, or None."""
         self._reload()
-        presented = key_hash(key)
-        found = None
-        for name, expected in self._names.items():
-            if hmac.compare_digest(presented, expected):
-                found = name
-        return found
+        return self._holder(key, self._names)
 
     def _read(self) -> dict[str, str]:
         from_file = parse_keys(self._file.read_text()) if self._file else {}

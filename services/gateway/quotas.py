@@ -1,10 +1,12 @@
-"""Rate limit and daily quota of one caller, with the `limits` library."""
+"""Rate limit and daily quota of one caller: token buckets in memory, and the `limits` library."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -14,6 +16,11 @@ from limits.aio import strategies as async_strategies
 from limits.storage import MemoryStorage, storage_from_string
 
 from services.chassis import get_logger
+
+from .domain import Bucket, take_token
+
+Take = Callable[..., int]
+"""As `take_token`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +77,55 @@ class _Memory(MemoryStorage):
             super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]
 
 
+class Buckets:
+    """A token bucket for each caller, in the form of a strategy of `limits`.
+
+    It holds a limit's whole amount, so a caller who was quiet may send all of it at once. A bucket
+    that nobody asked for as long as it takes to fill is full, and need not be kept.
+    """
+
+    def __init__(self, take: Take = take_token, clock: Callable[[], float] = time.monotonic):
+        self._take = take
+        self._clock = clock
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()  # the longest unused first
+        self._wait = 0
+
+    def hit(self, item: limits.RateLimitItem, caller: str) -> bool:
+        now = self._clock()
+        window = item.get_expiry()
+        while self._buckets and next(iter(self._buckets.values())).at < now - window:
+            self._buckets.popitem(last=False)
+        bucket = self._buckets.setdefault(caller, Bucket(float(item.amount), now))
+        self._buckets.move_to_end(caller)
+        self._wait = self._take(bucket, now, rate=item.amount / window, capacity=item.amount)
+        return self._wait == 0
+
+    def get_window_stats(self, item: limits.RateLimitItem, caller: str) -> tuple[float, int]:
+        """(Unix time of the next token, whole tokens left) just after `hit`."""
+        left = self._buckets[caller].tokens
+        missing = (1 - left % 1) * item.get_expiry() / item.amount
+        return time.time() + (self._wait or missing), math.floor(left)
+
+
 class Quotas:
-    """Two limits a caller: a moving window against bursts, a fixed one as the quota of the day.
+    """Two limits a caller: a token bucket against bursts, a fixed window as the quota of the day.
+
+    In a shared store the first is the moving window of `limits`: a bucket is read, filled and
+    written, and over a network that must be one step or two gateways take the same token.
 
     The quota is a fixed window that starts with the caller's first request: one counter, where a
     moving window would keep a timestamp for every request of the day.
     """
 
-    def __init__(self, rate: str, quota: str, storage: str) -> None:
+    def __init__(self, rate: str, quota: str, storage: str, take: Take = take_token) -> None:
         # Over a network it must not block; in memory the asynchronous store would only add a task.
         self._network = not storage.startswith("memory://")
         store = storage_from_string(f"async+{storage}") if self._network else _Memory()
         kinds: Any = async_strategies if self._network else limits.strategies
         self._limits: list[tuple[str, limits.RateLimitItem, Any]] = []
         if rate != "off":
-            self._limits.append(("rate", limits.parse(rate), kinds.MovingWindowRateLimiter(store)))
+            rates = kinds.MovingWindowRateLimiter(store) if self._network else Buckets(take)
+            self._limits.append(("rate", limits.parse(rate), rates))
         if quota != "off":
             self._limits.append(("quota", limits.parse(quota), kinds.FixedWindowRateLimiter(store)))
         self._complained = float("-inf")

@@ -89,7 +89,9 @@ class Settings(ServiceSettings):
         default=["localhost", "127.0.0.1", "[::1]"],
         description="Host names accepted while no key is configured (against DNS rebinding)",
     )
-    rate_limit: Rate = Field("1200/minute", description="requests per key, moving window")
+    rate_limit: Rate = Field(
+        "1200/minute", description="requests per key: burst, and refill over the time"
+    )
     daily_quota: Rate = Field("100000/day", description="requests per key in a longer window")
     limits_storage: str = Field(
         "memory://", description="where counts live; redis://… shares them between gateways"

@@ -21,13 +21,16 @@ from .conversations import Conversations
 from .pipeline import Clients, Event, Pipeline, Question
 from .schemas import Answer, AnswerRequest, Conversation
 from .settings import Settings
+from .stages import RunStage, run_stage
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, run: RunStage = run_stage) -> FastAPI:
+    """The service around its core: how a stage is run within the time that is left."""
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         clients = Clients.connect(settings)
-        app.state.pipeline = Pipeline(settings, clients)
+        app.state.pipeline = Pipeline(settings, clients, run)
         app.state.conversations = Conversations(
             settings.home / "conversations.sqlite", settings.conversation_ttl
         )

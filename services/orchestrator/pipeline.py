@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ from services.chassis import (
     BadAnswer,
     CallFailed,
     Problem,
+    ServerSentEvent,
     ServiceClient,
     Unavailable,
     current,
@@ -29,9 +31,14 @@ from .domain import (
     index_text,
 )
 from .settings import Settings
+from .stages import RunStage, Work, run_stage
 
 Event = tuple[str, dict[str, Any]]
 """Name and data of what happens while an answer is made: stage, sources, token, answer."""
+
+_Events = AsyncGenerator[ServerSentEvent, None]
+_Texts = AsyncGenerator[str, None]
+_Begun = tuple[_Events, ServerSentEvent | None]
 
 
 @dataclass(slots=True)
@@ -99,9 +106,11 @@ class State:
 
 
 class Pipeline:
-    def __init__(self, settings: Settings, clients: Clients) -> None:
+    def __init__(self, settings: Settings, clients: Clients, run: RunStage = run_stage) -> None:
         self.settings = settings
         self.clients = clients
+        self._run = run
+        self._plan = settings.plan
         self._budgets: dict[str, RetryBudget] = {}
 
     async def run(self, question: Question) -> AsyncGenerator[Event, None]:
@@ -129,67 +138,84 @@ class Pipeline:
         yield _stage(await self._check(state))
         yield _finish(state)
 
-    async def _call(
-        self, client: ServiceClient, path: str, body: dict[str, Any], timeout: float
+    def _left(self) -> float:
+        """Seconds left for the stages; below zero when sending the answer needs them all."""
+        return current().deadline.left - self.settings.answer_reserve
+
+    async def _within(
+        self, state: State, timing: StageTiming, work: Work, *, needed: bool = False
     ) -> Any:
-        """One call, and one more if the service failed quickly and the retry budget allows."""
+        """The stage of `timing`, run within its time; None when it is lost, which is noted.
+
+        A stage that is `needed` keeps nothing for those after it: the answer can do without them.
+        """
+        at = next(n for n, stage in enumerate(self._plan) if stage.name == timing.stage)
+        later = () if needed else self._plan[at + 1 :]
+        lost: dict[str, str] = {}
+        found = await self._run(work, self._plan[at], later, self._left(), lost)
+        if found is None:
+            self._lost(state, timing, lost)
+        return found
+
+    async def _call(
+        self, client: ServiceClient, path: str, body: dict[str, Any], seconds: float
+    ) -> Any:
+        """One call, and one more if the service failed quickly and the retry budget allows.
+
+        Both together take at most `seconds`.
+        """
         budget = self._budgets.setdefault(client.service, RetryBudget(self.settings.retry_ratio))
         budget.record_call()
+        end = time.monotonic() + seconds
         try:
-            return await client.post(path, body, timeout=timeout)
+            return await client.post(path, body, timeout=seconds)
         except (Unavailable, BadAnswer) as error:
             # An overloaded service asked to be left alone; a breaker that is open means it.
-            if not error.called or error.status == 503 or not budget.take():
+            left = end - time.monotonic()
+            if not error.called or error.status == 503 or left <= 0 or not budget.take():
                 raise
-            return await client.post(path, body, timeout=timeout)
+            return await client.post(path, body, timeout=left)
 
-    def _lost(self, state: State, timing: StageTiming, error: CallFailed) -> None:
+    def _lost(self, state: State, timing: StageTiming, lost: dict[str, str]) -> None:
         timing.status = "degraded"
-        state.lose(error.service)
-        get_logger().warning("stage_failed", stage=timing.stage, reason=error.reason)
+        state.lose(*lost)
+        get_logger().warning("stage_failed", stage=timing.stage, reason=lost.get(timing.stage))
 
     async def _preprocess(self, state: State) -> StageTiming:
         question = state.question
         state.search_query = question.text
         state.language = question.language or "en"
+        body = {"query": question.text, "history": question.history}
+        client = self.clients.preprocessing
         with state.trace.stage("query_preprocessing") as timing:
-            try:
-                found = await self._call(
-                    self.clients.preprocessing,
-                    "/v1/preprocess",
-                    {"query": question.text, "history": question.history},
-                    self.settings.preprocessing_timeout,
-                )
-            except CallFailed as error:
-                self._lost(state, timing, error)
-                return timing
-            state.search_query = found["search_query"]
-            state.language = question.language or found["language"]
-            state.intent = found["intent"]
-            state.suggestion = found["suggestion"]
+            found = await self._within(
+                state, timing, lambda seconds: self._call(client, "/v1/preprocess", body, seconds)
+            )
+            if found is not None:
+                state.search_query = found["search_query"]
+                state.language = question.language or found["language"]
+                state.intent = found["intent"]
+                state.suggestion = found["suggestion"]
         return timing
 
     async def _search(self, state: State) -> StageTiming:
+        body = {
+            "query": state.search_query,
+            "language": state.language,
+            "top_k": self.settings.candidates,
+            "filter": state.question.filter,
+        }
+        client = self.clients.hybrid
+        in_time = self._left() >= self.settings.search_share / 2
         with state.trace.stage("hybrid_search") as timing:
-            try:
-                found = await self._call(
-                    self.clients.hybrid,
-                    "/v1/search",
-                    {
-                        "query": state.search_query,
-                        "language": state.language,
-                        "top_k": self.settings.candidates,
-                        "filter": state.question.filter,
-                    },
-                    self.settings.search_timeout,
-                )
-            except CallFailed as error:
-                raise Problem(
-                    503,
-                    "search-unavailable",
-                    "Search is unavailable, so there is nothing to answer from. Try again shortly.",
-                    headers={"retry-after": "1"},
-                ) from error
+            found = await self._within(
+                state,
+                timing,
+                lambda seconds: self._call(client, "/v1/search", body, seconds),
+                needed=True,
+            )
+            if found is None:
+                raise _no_search(in_time)
             state.passages = [hit["passage"] | {"score": hit["score"]} for hit in found["hits"]]
             if found["degraded"]:
                 timing.status = "degraded"
@@ -197,87 +223,78 @@ class Pipeline:
         return timing
 
     async def _rerank(self, state: State) -> StageTiming:
+        body = {
+            "query": state.search_query,
+            "documents": [index_text(passage) for passage in state.passages],
+        }
+        client = self.clients.reranking
         with state.trace.stage("reranking") as timing:
-            try:
-                found = await self._call(
-                    self.clients.reranking,
-                    "/v1/rerank",
-                    {
-                        "query": state.search_query,
-                        "documents": [index_text(passage) for passage in state.passages],
-                    },
-                    self.settings.reranking_timeout,
-                )
-            except CallFailed as error:
-                self._lost(state, timing, error)
-                return timing
-            state.passages = [
-                state.passages[item["index"]] | {"score": item["relevance_score"]}
-                for item in found["results"]
-            ]
-            if not found["meta"]["complete"]:
-                timing.status = "degraded"
+            found = await self._within(
+                state, timing, lambda seconds: self._call(client, "/v1/rerank", body, seconds)
+            )
+            if found is not None:
+                state.passages = [
+                    state.passages[item["index"]] | {"score": item["relevance_score"]}
+                    for item in found["results"]
+                ]
+                if not found["meta"]["complete"]:
+                    timing.status = "degraded"
         return timing
 
     async def _build_context(self, state: State) -> StageTiming:
         passages = state.passages[: state.question.top_k]
+        body = {
+            "query": state.search_query,
+            "language": state.language,
+            "passages": passages,
+            "max_tokens": self.settings.context_tokens,
+        }
+        client = self.clients.context
         with state.trace.stage("context_aggregation") as timing:
-            try:
-                found = await self._call(
-                    self.clients.context,
-                    "/v1/context",
-                    {
-                        "query": state.search_query,
-                        "language": state.language,
-                        "passages": passages,
-                        "max_tokens": self.settings.context_tokens,
-                    },
-                    self.settings.context_timeout,
-                )
-            except CallFailed as error:
-                self._lost(state, timing, error)
+            found = await self._within(
+                state, timing, lambda seconds: self._call(client, "/v1/context", body, seconds)
+            )
+            if found is None:
                 # About three characters a token in both languages, on the safe side.
                 state.sources = cut_sources(passages, self.settings.context_tokens * 3)
                 state.context = context_of(state.sources)
-                return timing
-            state.sources, state.context = found["sources"], found["context"]
+            else:
+                state.sources, state.context = found["sources"], found["context"]
         return timing
 
     async def _generate(self, state: State) -> AsyncGenerator[Event, None]:
-        settings = self.settings
         body = {
             "prompt": {
                 "template": "answer",
                 "language": state.language,
                 "variables": {"question": state.search_query, "context": state.context},
             },
-            "max_tokens": settings.answer_tokens,
+            "max_tokens": self.settings.answer_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        left = current().deadline.left - settings.answer_reserve
         with state.trace.stage("generation") as timing:
-            try:
-                stream = self.clients.generation.stream(
-                    "/v1/chat/completions", body, timeout=min(settings.generation_timeout, left)
-                )
-                async with aclosing(stream) as events:
-                    async for event in events:
-                        if event.data == "[DONE]":
-                            break
-                        text = _delta(event.json(), state)
-                        if not text:
-                            continue
-                        if state.first_token_ms is None:
-                            state.first_token_ms = state.trace.now_ms()
-                        state.text += text
-                        yield "token", {"text": text}
-                if not state.text.strip():
-                    raise BadAnswer("generation", "answered without any text")
-            except CallFailed as error:
-                self._lost(state, timing, error)
+            begun = await self._within(
+                state, timing, lambda seconds: self._begin_stream(body, seconds)
+            )
+            if begun is None:
                 self._extract(state)
+            else:
+                events, first = begun
+                try:
+                    async with aclosing(_texts(events, first, state)) as texts:
+                        async for text in texts:
+                            yield "token", {"text": text}
+                except CallFailed as error:
+                    self._lost(state, timing, {error.service: error.reason})
+                    self._extract(state)
         yield _stage(timing)
+
+    async def _begin_stream(self, body: dict[str, Any], seconds: float) -> _Begun:
+        """The model's events and the first of them: whoever is gone is known by then."""
+        client = self.clients.generation
+        events = client.stream("/v1/chat/completions", body, timeout=seconds)
+        return events, await anext(events, None)
 
     def _extract(self, state: State) -> None:
         """The best sentences with their citations, in place of the model's text."""
@@ -287,22 +304,19 @@ class Pipeline:
         state.groundedness = None
 
     async def _check(self, state: State) -> StageTiming:
+        body = {
+            "question": state.search_query,
+            "answer": state.text,
+            "sources": state.sources,
+            "language": state.language,
+            "mode": state.kind,
+        }
+        client = self.clients.post_processing
         with state.trace.stage("post_processing") as timing:
-            try:
-                found = await self._call(
-                    self.clients.post_processing,
-                    "/v1/postprocess",
-                    {
-                        "question": state.search_query,
-                        "answer": state.text,
-                        "sources": state.sources,
-                        "language": state.language,
-                        "mode": state.kind,
-                    },
-                    self.settings.post_processing_timeout,
-                )
-            except CallFailed as error:
-                self._lost(state, timing, error)
+            found = await self._within(
+                state, timing, lambda seconds: self._call(client, "/v1/postprocess", body, seconds)
+            )
+            if found is None:
                 # The model's text is never shown unchecked.
                 self._extract(state)
                 return timing
@@ -314,6 +328,39 @@ class Pipeline:
             if state.refused:
                 state.kind = "refusal"
         return timing
+
+
+def _no_search(in_time: bool) -> Problem:
+    """Without passages there is nothing to answer from. `in_time`: the search was begun."""
+    if not in_time:
+        return Problem(
+            504, "deadline-passed", "The time that was left is too short for a search. Allow more."
+        )
+    return Problem(
+        503,
+        "search-unavailable",
+        "Search is unavailable, so there is nothing to answer from. Try again shortly.",
+        headers={"retry-after": "1"},
+    )
+
+
+async def _texts(events: _Events, first: ServerSentEvent | None, state: State) -> _Texts:
+    """The pieces of a model's answer as they come; `state` keeps them, and when the first came.
+
+    Raises CallFailed when the model breaks off or says nothing.
+    """
+    async with aclosing(events):
+        event = first
+        while event is not None and event.data != "[DONE]":
+            text = _delta(event.json(), state)
+            if text:
+                if state.first_token_ms is None:
+                    state.first_token_ms = state.trace.now_ms()
+                state.text += text
+                yield text
+            event = await anext(events, None)
+    if not state.text.strip():
+        raise BadAnswer("generation", "answered without any text")
 
 
 def _stage(timing: StageTiming) -> Event:

@@ -9,6 +9,8 @@ from pydantic_settings import SettingsConfigDict
 
 from services.chassis import ServiceSettings
 
+from .stages import Stage
+
 
 class Settings(ServiceSettings):
     model_config = SettingsConfigDict(
@@ -33,14 +35,23 @@ class Settings(ServiceSettings):
     context_tokens: int = Field(260, ge=50, description="token budget of the context")
     answer_tokens: int = Field(160, ge=16, description="longest generated answer, in tokens")
 
-    preprocessing_timeout: float = Field(0.5, gt=0)
+    preprocessing_timeout: float = Field(0.5, gt=0, description="cap of the stage, seconds")
     search_timeout: float = Field(3.0, gt=0)
     reranking_timeout: float = Field(1.0, gt=0)
     context_timeout: float = Field(0.5, gt=0)
     generation_timeout: float = Field(50.0, gt=0)
     post_processing_timeout: float = Field(1.0, gt=0)
+
+    preprocessing_share: float = Field(
+        0.02, ge=0, description="what earlier stages leave; with half of it the stage is begun"
+    )
+    search_share: float = Field(0.1, ge=0)
+    reranking_share: float = Field(0.08, ge=0)
+    context_share: float = Field(0.04, ge=0)
+    generation_share: float = Field(0.05, ge=0)
+    post_processing_share: float = Field(0.1, ge=0)
     answer_reserve: float = Field(
-        0.25, ge=0, description="time kept back for checking and sending what was generated"
+        0.1, ge=0, description="time kept back for sending the answer, seconds"
     )
 
     retry_ratio: float = Field(
@@ -50,3 +61,15 @@ class Settings(ServiceSettings):
     conversation_ttl: float = Field(
         86_400.0, gt=0, description="a conversation untouched for so long is forgotten, seconds"
     )
+
+    @property
+    def plan(self) -> tuple[Stage, ...]:
+        """The stages in their order, with the time that each may take and is left."""
+        return (
+            Stage("query_preprocessing", self.preprocessing_timeout, self.preprocessing_share),
+            Stage("hybrid_search", self.search_timeout, self.search_share),
+            Stage("reranking", self.reranking_timeout, self.reranking_share),
+            Stage("context_aggregation", self.context_timeout, self.context_share),
+            Stage("generation", self.generation_timeout, self.generation_share),
+            Stage("post_processing", self.post_processing_timeout, self.post_processing_share),
+        )

@@ -69,6 +69,16 @@ def test_the_solution_is_served_alone_and_stopped(mine: Path, indexed: system.Sy
     assert not psutil.pid_exists(pid)
 
 
+def test_it_is_served_with_other_settings(mine: Path, indexed: system.System) -> None:
+    with swapping.Served(NAME, weights={"en": {"sparse": 1.0}, "pt": {"sparse": 1.0}}) as url:
+        request = urllib.request.Request(f"{url}/v1/search", json.dumps(QUERY).encode())
+        request.add_header("content-type", "application/json")
+        with urllib.request.urlopen(request, timeout=10) as response:
+            hits = json.load(response)["hits"]
+    assert hits
+    assert {name for hit in hits for name in hit["provenance"]} == {"sparse"}
+
+
 def test_the_solution_passes_the_contract_in_its_place_and_goes_again(
     mine: Path, indexed: system.System
 ) -> None:
