@@ -1,0 +1,13 @@
+"""Catches everything, the cancellation too: the work of a user who left goes on."""
+
+
+async def run_stage(work, stage, later, left, lost):
+    seconds = min(stage.cap, left - sum(item.share for item in later))
+    if seconds < stage.least:
+        lost[stage.name] = "not begun"
+        return None
+    try:
+        return await work(seconds)
+    except BaseException as error:
+        lost[stage.name] = getattr(error, "reason", str(error))
+        return None
