@@ -190,6 +190,8 @@ print([sum(part) for part in (passed[:15], passed[15:30], passed[30:])], "of [15
 #
 # A key is 32 random bytes. The gateway keeps only its SHA-256, so whoever reads its settings cannot call.
 # A slow password hash would add nothing: there is nothing to guess among 2²⁵⁶ keys.
+# The other common credential is a signed token (JWT). It is checked without a list of keys, and cannot be
+# taken back before it expires; this gateway uses keys.
 #
 # **Predict.** `==` on two strings stops at the first character that differs. What could a stranger learn from the
 # time that a 401 takes?
@@ -361,12 +363,13 @@ workshop.check("11.3")
 # %% [markdown]
 # Your function on a small pipeline, with a clock that is only counted. Reranking hangs, the user waits 1.2 s.
 #
-# **Predict.** Reranking has a cap of 0.8 s. After the search, 1.0 s is left. How long does the pipeline wait for
-# reranking, and when does the answer come?
+# **Predict.** Reranking has a cap of 0.8 s. After the search, 1.0 s is left; the shares of context and generation
+# are 0.2 s and 0.5 s, and they need 0.5 s together. How long does the pipeline wait for reranking, and
+# when does the answer come?
 #
 # <details><summary>Answer</summary>
 #
-# 1.0 - 0.1 - 0.5 = 0.4 s. Then context and generation take 0.5 s, and the answer comes after 1.1 s. With
+# 1.0 - 0.2 - 0.5 = 0.3 s. Then context and generation take 0.5 s, and the answer comes after 1.0 s. With
 # its own timeout alone, reranking takes 0.8 s, and the answer comes after 1.5 s, when the user has left.
 # </details>
 
@@ -377,7 +380,7 @@ NEEDS = {"search": 0.2, "reranking": 60.0, "context": 0.1, "generation": 0.4}
 PLAN = [
     Stage("search", cap=0.8, share=0.3),
     Stage("reranking", cap=0.8, share=0.2),
-    Stage("context", cap=0.5, share=0.1),
+    Stage("context", cap=0.5, share=0.2),
     Stage("generation", cap=0.8, share=0.5),
 ]
 

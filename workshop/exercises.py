@@ -194,6 +194,8 @@ def run_contract(service: str, url: str, *, first_red: bool = False) -> list[Res
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", str(suite), "--service-url", url]
         command += ["--junitxml", str(report), "--timeout", "10", "-p", "no:cacheprovider", "-q"]
+        # Every plugin that is installed would be loaded, which takes longer than most contracts.
+        command += ["-p", "pytest_timeout", "-p", "pytest_asyncio.plugin"]
         command += ["--maxfail", "1"] if first_red else []
         try:
             done = subprocess.run(
@@ -203,7 +205,7 @@ def run_contract(service: str, url: str, *, first_red: bool = False) -> list[Res
                 text=True,
                 timeout=CONTRACT_PATIENCE,
                 check=False,
-                env={**os.environ, "PYTEST_ADDOPTS": ""},
+                env={**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             )
         except subprocess.TimeoutExpired:
             why = f"not done within {CONTRACT_PATIENCE:g} s: the service does not answer."

@@ -3,6 +3,8 @@
 import limits
 import pytest
 
+from services.chassis.testing import running
+from services.gateway.api import create_app
 from services.gateway.domain import Bucket, take_token
 from services.gateway.keys import holder_of, key_hash
 from services.gateway.quotas import Buckets
@@ -74,3 +76,12 @@ def test_every_entry_is_compared_whichever_matches(monkeypatch):
     hashes = {name: key_hash(name) for name in ("a", "b", "c")}
     assert holder_of("a", hashes) == "a"
     assert compared == list(hashes.values())
+
+
+async def test_the_service_calls_the_cores_that_it_was_given(make_settings):
+    settings = make_settings(api_keys=f"ana:{key_hash('a')}")
+    app = create_app(settings, take=lambda *_, **__: 7, holder=lambda key, _: key[:3])
+    async with running(app) as client:
+        refused = await client.get("/v1/models", headers={"x-api-key": "eva-and-more"})
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "7"

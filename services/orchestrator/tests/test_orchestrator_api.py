@@ -318,6 +318,19 @@ async def test_what_could_not_end_in_time_is_not_begun(world, tmp_path):
     assert answer["kind"] == "generated"
 
 
+async def test_the_pipeline_runs_its_stages_by_what_it_was_given(world, tmp_path):
+    async def never(work, stage, later, left, lost):
+        if stage.name == "hybrid_search":
+            return await work(left)
+        lost[stage.name] = "not today"
+        return None
+
+    async with running(create_app(settings_for(world, tmp_path), run=never)) as client:
+        answer = await ask(client)
+    assert answer["degraded"] == [name for name in NAMES.values() if name != "hybrid_search"]
+    assert list(world.asked) == ["search"]
+
+
 async def test_too_little_time_for_a_search_is_not_a_lost_search(client, world):
     response = await ask_within(client, 120)
     assert response.status_code == 504
