@@ -38,6 +38,8 @@ from .temporary import TemporarySystem, temporary_system
 
 console = Console()
 PARTS = ("pipeline", "retrieval", "hop", "hybrid", "batching", "tokens", "memory", "scale")
+NOTEBOOKS = "notebooks"
+"""Measured alone, and only when asked for: it runs every solution of the course."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +55,28 @@ class Figure:
 
 def command(
     parts: Annotated[
-        list[str] | None, typer.Argument(help=f"Which of {', '.join(PARTS)}; default: all.")
+        list[str] | None,
+        typer.Argument(
+            help=f"Which of {', '.join(PARTS)}; default: all. Or {NOTEBOOKS}, and which."
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=5, help="Rounds of the short measurements.")] = 200,
     questions: Annotated[int, typer.Option(min=4, help="Questions of the long ones.")] = 20,
     largest: Annotated[int, typer.Option(help="Passages of the largest collection.")] = 100_000,
     out: Annotated[Path, typer.Option(help="Where the table and the plots go.")] = paths.ROOT
     / "reports",
-) -> None:
+) -> int:
     """Speed and memory: the services against the monolith, side by side."""
+    if parts and parts[0] == NOTEBOOKS:
+        from . import bench_notebooks
+
+        return bench_notebooks.command(out, parts[1:])
     wanted = parts or list(PARTS)
     for part in wanted:
         if part not in PARTS:
-            raise WorkshopError(f"There is no part {part!r}.", f"Choose from {', '.join(PARTS)}.")
+            raise WorkshopError(
+                f"There is no part {part!r}.", f"Choose from {', '.join(PARTS)}, or {NOTEBOOKS}."
+            )
     figures: list[Figure] = []
     out.mkdir(parents=True, exist_ok=True)
     with asyncio.Runner() as runner:
@@ -98,6 +109,7 @@ def command(
     path = out / ("bench.json" if not parts else f"bench-{'-'.join(wanted)}.json")
     plot_goals(figures, path.with_suffix(".png"))
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 0
 
 
 def until_quiet(patience: float = 180.0) -> None:

@@ -216,11 +216,11 @@ def write(path: Path, notebook: Any) -> None:
 # -- running ------------------------------------------------------------------------------
 
 
-def run(lesson: Lesson) -> Any:
+def run(lesson: Lesson, seconds: dict[str, float] | None = None) -> Any:
     """The solution, executed in a fresh kernel against the running system.
 
     Raises `WorkshopError` with the cell and its error. What the notebook writes goes to a
-    `my_services` folder of its own.
+    `my_services` folder of its own. `seconds` gets {id of a code cell: how long it took}.
     """
     import nbclient
     from nbclient.exceptions import CellTimeoutError
@@ -236,6 +236,18 @@ def run(lesson: Lesson) -> Any:
         store_widget_state=False,
         resources={"metadata": {"path": str(lesson.solution.parent)}},
     )
+    if seconds is not None:
+        started = 0.0
+
+        def begin(cell: Any, cell_index: int) -> None:
+            nonlocal started
+            started = time.monotonic()
+
+        def end(cell: Any, cell_index: int, execute_reply: Any) -> None:
+            seconds[cell.id] = time.monotonic() - started
+
+        client.on_cell_execute = begin
+        client.on_cell_executed = end
     with apart_from_the_learner():
         try:
             client.execute()

@@ -33,7 +33,7 @@ def nbval(tmp_path: Path) -> Nbval:
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pytest", "--nbval", *map(str, notebooks)]
         command += ["--nbval-sanitize-with", str(SANITIZE), "--nbval-cell-timeout", "60"]
-        command += ["-p", "no:cacheprovider", "-q", "--color=no", "--durations=5"]
+        command += ["-p", "no:cacheprovider", "-q", "--color=no", "--durations=0"]
         own = {"WORKSHOP_MY_SERVICES": str(tmp_path / "my_services"), "PYTEST_ADDOPTS": ""}
         return subprocess.run(
             command,

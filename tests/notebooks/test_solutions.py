@@ -82,13 +82,33 @@ def test_each_sanitize_rule_has_an_example_and_is_needed_by_a_solution() -> None
         assert not re.search(pattern, "95 of 100, 0.82, /v1/search"), "too wide"
 
 
+def durations(said: str) -> str:
+    """A line a notebook: its seconds, and its slowest cell, from what pytest printed."""
+    found: dict[str, list[float]] = {}
+    for seconds, name in re.findall(
+        r"^([\d.]+)s \w+ +\S*?(\w+)\.ipynb::Cell \d+", said, re.MULTILINE
+    ):
+        found.setdefault(name, []).append(float(seconds))
+    lines = [f"{n}: {sum(s):.1f} s, slowest cell {max(s):.1f} s" for n, s in found.items()]
+    return "\n".join([*lines, f"all: {sum(sum(s) for s in found.values()):.1f} s"])
+
+
+def test_durations_are_summed_for_each_notebook() -> None:
+    said = "2.50s call     solutions/05_x.ipynb::Cell 3\n1.00s setup    solutions/05_x.ipynb::Cell 0"
+    assert durations(said) == "05_x: 3.5 s, slowest cell 2.5 s\nall: 3.5 s"
+
+
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_solutions_give_the_same_outputs_again(indexed, system_environment, nbval) -> None:
+def test_the_solutions_give_the_same_outputs_again(
+    indexed, system_environment, nbval, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cell that takes more than 60 s is interrupted, and red. The durations are printed."""
     fixed.ask(indexed.url("gateway"))  # the model writes them once, outside of any cell's time
     done = nbval(*(lesson.solution for lesson in LESSONS), environment=system_environment)
-    print(done.stdout[-4000:])
+    with capsys.disabled():
+        print("\n" + durations(done.stdout))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     count = sum(len(cells(lesson)) for lesson in LESSONS)
     assert f"{count} passed" in done.stdout
