@@ -148,7 +148,7 @@ def _call(connection: http.client.HTTPConnection, name: str, path: str, body: by
     connection.request("POST", path, body, {"content-type": "application/json"})
     response = connection.getresponse()
     answer = response.read()
-    if response.status != 200:
+    if not 200 <= response.status < 300:
         said = answer.decode("utf-8", "replace")[:200]
         raise WorkshopError(f"{name} answered {response.status}: {said}")
     return answer

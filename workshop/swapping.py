@@ -108,7 +108,12 @@ def _environment(name: str, port: int, settings: Mapping[str, object]) -> dict[s
     specs = [catalogue.ProcessSpec.from_json(item) for item in plan["processes"]]
     spec = next(spec for spec in specs if spec.name == name)
     prefix = next(entry.prefix for entry in catalogue.CATALOGUE if entry.name == name)
-    own = {f"{prefix}PORT": str(port), f"{prefix}DATA_DIR": str(paths.home() / "my_data")}
+    own = {
+        f"{prefix}PORT": str(port),
+        f"{prefix}DATA_DIR": str(paths.home() / "my_data"),
+        # Beside the system it would take part of the messages that the reference waits for.
+        f"{prefix}CONSUME": "false",
+    }
     given = {f"{prefix}{key}".upper(): _text(value) for key, value in settings.items()}
     return {**spec.full_environment(), **own, **given, **my_services.environment()}
 

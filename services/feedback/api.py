@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -14,10 +14,11 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from services.chassis import Problem, create_service, get_logger
+from services.chassis import ApiModel, Problem, create_service, get_logger
 from services.chassis.broker import EVENTS, Broker, Delivery
 
 from . import domain
+from .domain import CountVotes, Delivered, Interval, NotUnderstood, Unavailable
 from .schemas import (
     MAX_EVENT_BYTES,
     Event,
@@ -25,14 +26,30 @@ from .schemas import (
     EventsResponse,
     FeedbackRequest,
     FeedbackResponse,
+    ForgetResponse,
+    RecordedEvent,
+    RecordedFeedback,
+    RecordResponse,
     Report,
     ReportName,
 )
 from .settings import Settings
-from .store import FEEDBACK_GIVEN, Given, Happened, KeyReused, Store, Unavailable
+from .store import FEEDBACK_GIVEN, Given, Happened, KeyReused, Store
+
+Consume = Callable[
+    [Delivered, Callable[[bytes], Happened], Callable[[Happened], Awaitable[bool]]], Awaitable[str]
+]
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    count: CountVotes = domain.count_votes,
+    interval: Interval = domain.wilson,
+    consume: Consume = domain.consume,
+) -> FastAPI:
+    """`count` and `interval` judge the votes of a question, `consume` takes events in."""
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         store = await asyncio.to_thread(
@@ -55,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
             broker.subscribe(
                 EVENTS,
                 EVENTS.groups[0],
-                Consumer(store, consumed).handle,
+                Consumer(store, consumed, consume).handle,
                 workers=settings.consumers,
             )
             # Without a broker the service is ready all the same: HTTP needs none.
@@ -69,7 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings,
         title="feedback",
         description="Stores what readers do and what services report; reports over both.",
-        router=_router(),
+        router=_router(count, interval),
         resources=resources,
     )
 
@@ -77,35 +94,36 @@ def create_app(settings: Settings) -> FastAPI:
 class Consumer:
     """Stores the events of the broker; each is acknowledged after its commit."""
 
-    def __init__(self, store: Store, consumed: Counter) -> None:
-        self._store, self._consumed = store, consumed
+    def __init__(self, store: Store, consumed: Counter, consume: Consume = domain.consume) -> None:
+        self._store, self._consumed, self._consume = store, consumed, consume
 
     async def handle(self, delivery: Delivery) -> None:
+        result = await self._consume(delivery, _understood, self._append)
+        self._consumed.labels(result).inc()
+
+    async def _append(self, happened: Happened) -> bool:
         try:
-            event = Event.model_validate_json(delivery.body)
-            happened = _happened(event)
-        except (ValidationError, Problem) as error:
-            # It will never be understood. The log says which part, and nothing of its content.
-            fields = (
-                [".".join(map(str, e["loc"])) for e in error.errors()]
-                if isinstance(error, ValidationError)
-                else [str(error)]
-            )
-            get_logger().error("event_not_understood", fields=fields)
-            self._consumed.labels("refused").inc()
-            await delivery.drop()
-            return
-        try:
-            new = await self._store.append(happened)
+            return await self._store.append(happened)
         except Unavailable as error:
             get_logger().warning("event_waits", reason=str(error))
-            await delivery.retry(5.0)
-            return
-        self._consumed.labels("stored" if new else "duplicate").inc()
-        await delivery.ack()
+            raise
 
 
-def _router() -> APIRouter:
+def _understood(body: bytes) -> Happened:
+    try:
+        return _happened(Event.model_validate_json(body))
+    except (ValidationError, Problem) as error:
+        # It will never be understood. The log says which part, and nothing of its content.
+        fields = (
+            [".".join(map(str, e["loc"])) for e in error.errors()]
+            if isinstance(error, ValidationError)
+            else [str(error)]
+        )
+        get_logger().error("event_not_understood", fields=fields)
+        raise NotUnderstood from error
+
+
+def _router(count: CountVotes, interval: Interval) -> APIRouter:
     router = APIRouter()
 
     @router.post(
@@ -155,7 +173,8 @@ def _router() -> APIRouter:
         days: Annotated[int, Query(ge=1, le=366, description="days back, today included")] = 30,
         format: Annotated[Literal["json", "csv"], Query(description="form of the answer")] = "json",
     ) -> Response:
-        made = await asyncio.to_thread(make_report, request.app.state.store, report, days)
+        store = request.app.state.store
+        made = await asyncio.to_thread(make_report, store, report, days, count, interval)
         if format == "csv":
             return Response(
                 domain.to_csv(made["rows"]),
@@ -164,10 +183,43 @@ def _router() -> APIRouter:
             )
         return _json(made)
 
+    @router.get("/requests/{request_id:path}", summary="All that is kept of one request")
+    async def record(request_id: str, request: Request) -> RecordResponse:
+        """The way from a bad vote to its cause: how the answer was made, and from what."""
+        store: Store = request.app.state.store
+        events, given = await asyncio.to_thread(store.record, request_id)
+        if not events and not given:
+            raise Problem(404, "not-found", "Nothing is kept of a request with this id.")
+        for row in given:
+            row["time"] = datetime.fromtimestamp(row["created_at"], UTC).isoformat()
+        return RecordResponse.model_validate(
+            {
+                "request_id": request_id,
+                "events": [_only(row, RecordedEvent) for row in events],
+                "feedback": [_only(row, RecordedFeedback) for row in given],
+            }
+        )
+
+    @router.delete("/requests/{request_id:path}", summary="Forget one request")
+    async def forget(request_id: str, request: Request) -> ForgetResponse:
+        """For whoever asks to be forgotten. Nothing to forget is no error."""
+        store: Store = request.app.state.store
+        try:
+            events, given = await store.forget(request_id)
+        except Unavailable as error:
+            raise Problem(503, "not-stored", f"Nothing was deleted: {error}.") from error
+        return ForgetResponse(events=events, feedback=given)
+
     return router
 
 
-def make_report(store: Store, report: ReportName, days: int) -> dict[str, Any]:
+def make_report(
+    store: Store,
+    report: ReportName,
+    days: int,
+    count: CountVotes = domain.count_votes,
+    interval: Interval = domain.wilson,
+) -> dict[str, Any]:
     """The report over the last `days` days, today (UTC) included. Blocks."""
     first = datetime.now(UTC).date() - timedelta(days=days - 1)
     since = first.isoformat()
@@ -178,7 +230,9 @@ def make_report(store: Store, report: ReportName, days: int) -> dict[str, Any]:
     elif report == "by-stage":
         rows = domain.by_stage(store.timings(since))
     elif report == "worst-questions":
-        rows = domain.worst_questions(store.answers(since), store.votes(since))
+        rows = domain.worst_questions(
+            store.answers(since), store.votes(since), count=count, interval=interval
+        )
     else:
         before = (first - timedelta(days=days)).isoformat()
         rows, divergence = domain.intent_drift(store.answers(since), store.answers(before, since))
@@ -225,6 +279,10 @@ async def _stored(request: Request, item: Given | Happened) -> bool:
             "idempotency-key-reused",
             "Idempotency-Key: this key was used for another feedback. Use a new key.",
         ) from None
+
+
+def _only(row: dict[str, Any], model: type[ApiModel]) -> dict[str, Any]:
+    return {name: row[name] for name in model.model_fields}
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:

@@ -1,4 +1,7 @@
-"""The figures of the reports: plain functions over rows, no database and no web framework."""
+"""What is done with feedback: votes counted, events taken once, the figures of the reports.
+
+Plain functions, no database and no web framework.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import csv
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 Kind = Literal[
     "thumbs",
@@ -45,6 +48,104 @@ class Vote:
     kind: str
     value: str | None
     question: str | None
+
+
+class Act(NamedTuple):
+    """What one reader did with one answer. `value` is text: `"1"`, `"-1"`, a number of stars."""
+
+    request_id: str
+    kind: str
+    value: str | None
+
+
+# -- taking events ------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+class NotUnderstood(Exception):
+    """This message is not an event, and never will be."""
+
+
+class Unavailable(Exception):
+    """Nothing was stored: the disk is full, the database is gone, or too much waits."""
+
+
+class Delivered(Protocol):
+    """A message that the broker keeps until one of these has been called."""
+
+    @property
+    def body(self) -> bytes: ...
+
+    async def ack(self) -> None: ...
+
+    async def retry(self, delay: float = 0.0) -> None: ...
+
+    async def drop(self) -> None: ...
+
+
+async def consume(
+    delivery: Delivered,
+    understand: Callable[[bytes], T],
+    append: Callable[[T], Awaitable[bool]],
+) -> str:
+    """Store one message's event: many deliveries, one effect. Says what became of it.
+
+    `append` is true when the event is new and durable, false when its id was stored before.
+    """
+    try:
+        event = understand(delivery.body)
+    except NotUnderstood:
+        await delivery.drop()
+        return "refused"
+    try:
+        new = await append(event)
+    except Unavailable:
+        await delivery.retry(5.0)
+        return "waiting"
+    # Only now: a message that is acknowledged before the commit is lost if that fails.
+    await delivery.ack()
+    return "stored" if new else "duplicate"
+
+
+# -- votes --------------------------------------------------------------------------------
+
+
+def count_votes(acts: Iterable[Act]) -> tuple[int, int]:
+    """(good, bad): what readers said of answers, one vote an answer, the last word counts.
+
+    Only explicit acts are votes: thumbs, stars (three say neither) and corrections. `acts` come
+    in the order in which they were done.
+    """
+    said: dict[str, bool] = {}
+    for request_id, kind, value in acts:
+        if kind == "thumbs":
+            said[request_id] = value == "1"
+        elif kind == "stars" and value != "3":
+            said[request_id] = value in ("4", "5")
+        elif kind == "correction":
+            said[request_id] = False
+    good = sum(said.values())
+    return good, len(said) - good
+
+
+def wilson(good: int, votes: int, z: float = 1.96) -> tuple[float, float]:
+    """Score interval of the share of good votes, low and high end; 0 to 1 without votes.
+
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22,
+    1927. `z` is the normal quantile of the confidence, 1.96 for 95 %.
+    """
+    if not votes:
+        return 0.0, 1.0
+    middle = (good + z * z / 2) / (votes + z * z)
+    half = z / (votes + z * z) * math.sqrt(good * (votes - good) / votes + z * z / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+CountVotes = Callable[[Sequence[Act]], tuple[int, int]]
+Interval = Callable[[int, int], tuple[float, float]]
+
+# -- reports ------------------------------------------------------------------------------
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
@@ -148,6 +249,7 @@ class _Question:
     corrections: int = 0
     reasked: int = 0
     requests: list[str] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
 
     @property
     def badness(self) -> float:
@@ -159,9 +261,18 @@ class _Question:
 
 
 def worst_questions(
-    answers: Iterable[Answer], votes: Iterable[Vote], limit: int = 50
+    answers: Iterable[Answer],
+    votes: Iterable[Vote],
+    limit: int = 50,
+    *,
+    count: CountVotes = count_votes,
+    interval: Interval = wilson,
 ) -> list[dict[str, Any]]:
-    """Questions with bad signs, worst first; spellings that differ in case or spaces are one."""
+    """Questions with bad signs; spellings that differ in case or spaces are one.
+
+    First those whose share of good votes is low even at the upper end of its interval: one bad
+    vote leads no list. A `finding` is a question where that end is below one half.
+    """
     questions: dict[str, _Question] = defaultdict(_Question)
     asked_by: dict[str, str] = {}
     for answer in answers:
@@ -182,16 +293,26 @@ def worst_questions(
         entry.text = entry.text or vote.question or ""
         if vote.request_id not in entry.requests:
             entry.requests.append(vote.request_id)
+        entry.acts.append(Act(vote.request_id, vote.kind, vote.value))
         entry.up += vote.kind == "thumbs" and vote.value == "1"
         entry.down += vote.kind == "thumbs" and vote.value == "-1"
         entry.corrections += vote.kind == "correction"
         entry.reasked += vote.kind == "question_reasked"
         if vote.kind == "stars" and vote.value:
             entry.stars.append(int(vote.value))
-    rows = [
-        {
+    rows = []
+    for entry in questions.values():
+        if entry.badness <= 0:
+            continue
+        good, bad = count(entry.acts)
+        low, high = interval(good, good + bad)
+        row = {
             "question": entry.text,
             "badness": round(entry.badness, 3),
+            "finding": high < 0.5,
+            "votes": good + bad,
+            "approval_low": round(low, 4),
+            "approval_high": round(high, 4),
             "asked": entry.asked,
             "thumbs_down": entry.down,
             "thumbs_up": entry.up,
@@ -202,10 +323,8 @@ def worst_questions(
             "groundedness": _mean(entry.grounded),
             "request_ids": " ".join(entry.requests[-5:]),
         }
-        for entry in questions.values()
-        if entry.badness > 0
-    ]
-    return sorted(rows, key=lambda row: (-float(str(row["badness"])), str(row["question"])))[:limit]
+        rows.append((high, -entry.badness, entry.text, row))
+    return [row for *_, row in sorted(rows, key=lambda item: item[:3])[:limit]]
 
 
 def intent_drift(

@@ -97,6 +97,37 @@ class EventsResponse(ApiModel):
     duplicates: int = Field(description="events whose id was stored before")
 
 
+class RecordedEvent(ApiModel):
+    id: str
+    type: str
+    time: str = Field(description="RFC 3339, UTC")
+    source: str
+    data: dict[str, Any]
+
+
+class RecordedFeedback(ApiModel):
+    id: str
+    kind: Kind
+    value: str | None
+    comment: str | None
+    question: str | None
+    answer: str | None
+    time: str = Field(description="RFC 3339, UTC")
+
+
+class RecordResponse(ApiModel):
+    """All that is kept of one request."""
+
+    request_id: str
+    events: list[RecordedEvent] = Field(description="what the services told of it")
+    feedback: list[RecordedFeedback] = Field(description="what its reader did")
+
+
+class ForgetResponse(ApiModel):
+    events: int = Field(description="events that were deleted")
+    feedback: int = Field(description="acts of the reader that were deleted")
+
+
 ReportName = Literal["by-day", "by-stage", "worst-questions", "intent-drift"]
 
 

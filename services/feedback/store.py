@@ -26,15 +26,16 @@ from sqlalchemy import (
     String,
     Text,
     create_engine,
+    delete,
     event,
     insert,
     select,
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from .domain import Answer, Vote
+from .domain import Answer, Unavailable, Vote
 
 ANSWER_COMPLETED, FEEDBACK_GIVEN = "answer.completed", "feedback.given"
 
@@ -45,7 +46,10 @@ class Base(DeclarativeBase):
 
 class FeedbackRow(Base):
     __tablename__ = "feedback"
-    __table_args__ = (Index("feedback_by_day", "day"),)
+    __table_args__ = (
+        Index("feedback_by_day", "day"),
+        Index("feedback_by_request", "request_id"),
+    )
 
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
@@ -63,7 +67,10 @@ class EventRow(Base):
     """Every event as it came."""
 
     __tablename__ = "events"
-    __table_args__ = (Index("events_by_type", "type", "day"),)
+    __table_args__ = (
+        Index("events_by_type", "type", "day"),
+        Index("events_by_request", "request_id"),
+    )
 
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
     type: Mapped[str] = mapped_column(String(100))
@@ -104,10 +111,6 @@ class StageRow(Base):
     stage: Mapped[str] = mapped_column(String(60))
     status: Mapped[str] = mapped_column(String(20))
     ms: Mapped[float] = mapped_column(Float)
-
-
-class Unavailable(Exception):
-    """Nothing was stored: the disk is full, the database is gone, or too much waits."""
 
 
 class KeyReused(Exception):
@@ -248,6 +251,32 @@ class Store:
                 return [Unavailable(reason) for _ in items]
         return [result for item in items for result in self._commit([item])]
 
+    async def forget(self, request_id: str) -> tuple[int, int]:
+        """Delete all that is kept of one request; how many events and how much feedback it was.
+
+        Raises `Unavailable`. What the broker delivers again afterwards is stored again.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._writer, self._forget, request_id)
+        except SQLAlchemyError as error:
+            raise Unavailable(type(error).__name__) from error
+
+    def _forget(self, request_id: str) -> tuple[int, int]:
+        with self._engine.begin() as connection:
+            ids = list(
+                connection.scalars(select(EventRow.id).where(EventRow.request_id == request_id))
+            )
+            for start in range(0, len(ids), 500):
+                some = ids[start : start + 500]
+                connection.execute(delete(StageRow).where(StageRow.event_id.in_(some)))
+                connection.execute(delete(AnswerRow).where(AnswerRow.event_id.in_(some)))
+                connection.execute(delete(EventRow).where(EventRow.id.in_(some)))
+            gone = connection.execute(
+                delete(FeedbackRow).where(FeedbackRow.request_id == request_id)
+            )
+            return len(ids), gone.rowcount
+
     # -- reading ---------------------------------------------------------------------------
 
     def answers(self, since: str, before: str | None = None) -> Iterator[Answer]:
@@ -260,8 +289,10 @@ class Store:
             yield Answer(*row)
 
     def votes(self, since: str) -> Iterator[Vote]:
+        """Feedback from the day `since` on, in the order in which it was given."""
         columns = [getattr(FeedbackRow, name) for name in Vote.__dataclass_fields__]
-        for row in self._rows(select(*columns).where(FeedbackRow.day >= since)):
+        query = select(*columns).where(FeedbackRow.day >= since).order_by(FeedbackRow.created_at)
+        for row in self._rows(query):
             yield Vote(*row)
 
     def timings(self, since: str) -> Iterator[tuple[str, str, float]]:
@@ -269,6 +300,20 @@ class Store:
         query = select(StageRow.stage, StageRow.status, StageRow.ms).where(StageRow.day >= since)
         for row in self._rows(query):
             yield row[0], row[1], row[2]
+
+    def record(self, request_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """(events, feedback) of one request, each in the order of time."""
+        events = select(EventRow).where(EventRow.request_id == request_id).order_by(EventRow.time)
+        given = (
+            select(FeedbackRow)
+            .where(FeedbackRow.request_id == request_id)
+            .order_by(FeedbackRow.created_at)
+        )
+        with Session(self._engine.execution_options(read_only=True)) as session:
+            return (
+                [_columns(row) for row in session.scalars(events)],
+                [_columns(row) for row in session.scalars(given)],
+            )
 
     def _rows(self, query: Any) -> Iterator[Any]:
         options = {"read_only": True, "yield_per": 1000}
@@ -390,6 +435,10 @@ def _answer_rows(item: Happened, day: str) -> tuple[dict[str, Any], list[dict[st
         "groundedness": _number(data.get("groundedness")),
         "total_ms": max(ends) if ends else None,
     }, stages
+
+
+def _columns(row: Base) -> dict[str, Any]:
+    return {column.name: getattr(row, column.name) for column in row.__table__.columns}
 
 
 def _number(value: Any) -> float | None:

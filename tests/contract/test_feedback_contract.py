@@ -16,8 +16,19 @@ KINDS = [
 ]
 
 
+made = []
+
+
 def new_id():
-    return f"contract-{uuid.uuid4().hex}"
+    made.append(f"contract-{uuid.uuid4().hex}")
+    return made[-1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left(http):
+    yield
+    while made:
+        http.delete(f"/v1/requests/{made.pop()}")
 
 
 def event(**changes):
@@ -105,6 +116,43 @@ def test_every_report_is_there_in_both_forms(http, report):
     text = http.get(f"/v1/reports/{report}", params={"days": 1, "format": "csv"})
     assert text.headers["content-type"].startswith("text/csv")
     assert text.text.splitlines()[0].split(",") == list(answer["rows"][0])
+
+
+def test_what_is_kept_of_a_request_is_shown_and_forgotten(http):
+    sent = event(data={"groundedness": 0.5})
+    assert http.post("/v1/events", json={"events": [sent]}).status_code == 200
+    vote = {"request_id": sent["request_id"], "kind": "thumbs", "value": -1}
+    assert http.post("/v1/feedback", json=vote).status_code == 201
+    where = f"/v1/requests/{sent['request_id']}"
+    kept = http.get(where).json()
+    assert [(e["id"], e["data"]) for e in kept["events"]] == [(sent["id"], sent["data"])]
+    assert [(f["kind"], f["value"]) for f in kept["feedback"]] == [("thumbs", "-1")]
+    assert http.delete(where).json() == {"events": 1, "feedback": 1}
+    assert http.get(where).status_code == 404
+
+
+def test_a_question_that_most_readers_reject_is_a_finding_and_one_vote_is_none(http):
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC).isoformat()
+    questions = {f"Is it {new_id()}?": votes for votes in (1, 6)}
+    for question, votes in questions.items():
+        for _ in range(votes):
+            asked = event(type="answer.completed", time=now, data={"question": question})
+            assert http.post("/v1/events", json={"events": [asked]}).status_code == 200
+            vote = {"request_id": asked["request_id"], "kind": "thumbs", "value": -1}
+            assert http.post("/v1/feedback", json=vote).status_code == 201
+            # A second act of the same reader about the same answer is no second vote.
+            more = vote | {"kind": "stars", "value": 1}
+            assert http.post("/v1/feedback", json=more).status_code == 201
+    rows = http.get("/v1/reports/worst-questions", params={"days": 1}).json()["rows"]
+    found = {row["question"]: row for row in rows if row["question"] in questions}
+    for question, votes in questions.items():
+        assert found[question]["votes"] == votes
+        assert found[question]["finding"] is (votes == 6)
+        assert found[question]["approval_high"] == pytest.approx(
+            3.8416 / (votes + 3.8416), abs=1e-3
+        )
 
 
 def test_an_unknown_report_is_a_4xx(http):

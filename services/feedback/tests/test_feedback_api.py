@@ -181,6 +181,46 @@ async def test_reports_add_up(client):
     assert drift["rows"][0]["small_talk"] == pytest.approx(1 / 3, abs=1e-3)
 
 
+async def test_a_request_is_shown_and_forgotten(client, tmp_path):
+    await client.post("/v1/events", json={"events": [answer_completed("a"), answer_completed("b")]})
+    for kind in ({"kind": "thumbs", "value": -1}, {"kind": "correction", "value": "Four."}):
+        body = {"request_id": "request-a"} | kind
+        assert (await client.post("/v1/feedback", json=body)).status_code == 201
+    kept = (await client.get("/v1/requests/request-a")).json()
+    assert [event["id"] for event in kept["events"]] == ["a"]
+    assert kept["events"][0]["data"]["groundedness"] == 0.9
+    assert [(f["kind"], f["value"]) for f in kept["feedback"]] == [
+        ("thumbs", "-1"),
+        ("correction", "Four."),
+    ]
+    gone = await client.delete("/v1/requests/request-a")
+    assert gone.json() == {"events": 1, "feedback": 2}
+    assert (await client.get("/v1/requests/request-a")).status_code == 404
+    assert (await client.delete("/v1/requests/request-a")).json() == {"events": 0, "feedback": 0}
+    assert [row["event_id"] for row in rows(tmp_path, "answers")] == ["b"]
+    assert [row["event_id"] for row in rows(tmp_path, "stages")] == ["b"]
+
+
+async def test_the_report_uses_the_cores_that_it_was_given(tmp_path):
+    seen = []
+
+    def count(acts):
+        seen.append([tuple(act) for act in acts])
+        return 0, 9
+
+    app = create_app(
+        settings(tmp_path), count=count, interval=lambda good, votes: (0.1, votes / 90)
+    )
+    async with running(app) as client:
+        await client.post("/v1/events", json={"events": [answer_completed("a")]})
+        body = {"request_id": "request-a", "kind": "thumbs", "value": -1}
+        await client.post("/v1/feedback", json=body)
+        (row,) = (await client.get("/v1/reports/worst-questions")).json()["rows"]
+    assert seen == [[("request-a", "thumbs", "-1")]]
+    assert (row["votes"], row["approval_low"], row["approval_high"]) == (9, 0.1, 0.1)
+    assert row["finding"] is True
+
+
 async def test_csv_cannot_run_in_a_spreadsheet(client):
     evil = '=HYPERLINK("http://x","y")'
     await client.post(

@@ -6,14 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.feedback.domain import (
+    Act,
     Answer,
+    NotUnderstood,
+    Unavailable,
     Vote,
     by_day,
     by_stage,
+    consume,
+    count_votes,
     intent_drift,
     jensen_shannon,
     percentile,
     to_csv,
+    wilson,
     worst_questions,
 )
 
@@ -84,6 +90,98 @@ def test_a_question_re_asked_and_corrected_is_worse_than_a_weak_one():
         ],
     )
     assert [row["question"] for row in rows] == ["Bad?", "never answered?", "weak?"]
+
+
+def test_one_answer_has_one_vote_and_the_last_word_counts():
+    acts = [
+        Act("a", "thumbs", "-1"),
+        Act("a", "stars", "1"),
+        Act("a", "correction", "It is four."),
+        Act("b", "thumbs", "-1"),
+        Act("b", "thumbs", "1"),
+        Act("c", "stars", "4"),
+        Act("d", "stars", "3"),
+        Act("e", "thumbs", "1"),
+        Act("e", "stars", "3"),
+    ]
+    assert count_votes(acts) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "kind", ["citation_opened", "answer_copied", "question_reasked", "comment"]
+)
+def test_what_is_no_vote_is_not_counted(kind):
+    assert count_votes([Act("a", kind, None)] * 9) == (0, 0)
+
+
+def test_the_wilson_interval_of_known_counts():
+    assert wilson(18, 20) == pytest.approx((0.6990, 0.9721), abs=1e-4)
+    assert wilson(0, 4) == pytest.approx((0.0, 0.4899), abs=1e-4)
+    assert wilson(0, 3)[1] > 0.5
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(5, 10, z=1.0) == pytest.approx((0.3492, 0.6508), abs=1e-4)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_the_wilson_interval_holds_the_share_and_stays_in_bounds(good, bad):
+    low, high = wilson(good, good + bad)
+    assert 0.0 <= low < high <= 1.0
+    if good + bad:
+        assert low - 1e-9 <= good / (good + bad) <= high + 1e-9
+
+
+def test_one_bad_vote_leads_no_list_and_is_no_finding():
+    answers = [answer("once", "Asked once?")]
+    answers += [answer(f"r{n}", "Asked often?") for n in range(8)]
+    votes = [vote("thumbs", "-1", request_id="once")]
+    votes += [vote("thumbs", "1" if n == 0 else "-1", request_id=f"r{n}") for n in range(8)]
+    often, once = worst_questions(answers, votes)
+    assert (often["question"], often["votes"], often["finding"]) == ("Asked often?", 8, True)
+    assert often["approval_high"] == pytest.approx(0.4709, abs=1e-4)
+    assert (once["question"], once["votes"], once["finding"]) == ("Asked once?", 1, False)
+
+
+class Message:
+    body = b"7"
+
+    def __init__(self):
+        self.done = []
+
+    async def ack(self):
+        self.done.append("ack")
+
+    async def retry(self, delay=0.0):
+        self.done.append("retry")
+
+    async def drop(self):
+        self.done.append("drop")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "done"),
+    [
+        (True, "stored", ["stored 7", "ack"]),
+        (False, "duplicate", ["stored 7", "ack"]),
+        (Unavailable("full"), "waiting", ["stored 7", "retry"]),
+        (NotUnderstood(), "refused", ["drop"]),
+    ],
+)
+async def test_a_message_is_ended_once_and_after_its_commit(outcome, said, done):
+    message = Message()
+
+    def understand(body):
+        if isinstance(outcome, NotUnderstood):
+            raise outcome
+        return int(body)
+
+    async def append(event):
+        message.done.append(f"stored {event}")
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    assert await consume(message, understand, append) == said
+    assert message.done == done
 
 
 def test_drift_is_measured_against_the_window_before():
