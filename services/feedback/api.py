@@ -249,7 +249,7 @@ def _happened(event: Event) -> Happened:
         raise Problem(422, "invalid-field", f"events: data is larger than {MAX_EVENT_BYTES} bytes.")
     # PostgreSQL has no place for U+0000; the replacement character shows that one was there.
     data = orjson.loads(raw.replace(b"\\u0000", b"\\ufffd"))
-    given = None
+    given, about = None, event.request_id
     if event.type == FEEDBACK_GIVEN:
         # From the gateway's outbox, when this service could not be reached.
         key = event.data.get("idempotency_key")
@@ -259,7 +259,8 @@ def _happened(event: Event) -> Happened:
         except ValidationError as error:
             raise Problem(422, "invalid-field", "events: data is no feedback.") from error
         given = Given.of(known, key if isinstance(key, str) else f"event:{event.id}")
-    return Happened(event.id, event.type, event.time, event.source, event.request_id, data, given)
+        about = given.request_id  # the answer's, not that of the request which brought the vote
+    return Happened(event.id, event.type, event.time, event.source, about, data, given)
 
 
 async def _stored(request: Request, item: Given | Happened) -> bool:

@@ -263,6 +263,9 @@ async def test_events_of_the_broker_are_stored_once_and_survive_this_service(tmp
                 "/v1/feedback", json=THUMBS_UP, headers={"idempotency-key": "k"}
             )
             assert same.json()["duplicate"] is True
+            kept = (await client.get("/v1/requests/r1")).json()
+            assert [event["type"] for event in kept["events"]] == ["feedback.given"]
+            assert len(kept["feedback"]) == 1
             for _ in range(100):
                 metrics = (await client.get("/metrics")).text
                 if 'consumed_total{result="refused"} 1.0' in metrics:
