@@ -312,7 +312,7 @@ print(found["question"])
 print(found["votes"], "votes; at most", found["approval_high"], "of the readers would approve")
 
 # %% tags=["nbval-ignore-output"]
-name = found["request_ids"].split()[0]
+name = next(name for name in found["request_ids"].split() if name in shown)
 kept = http.get(f"{FEEDBACK}/v1/requests/{name}").json()
 record = next(item["data"] for item in kept["events"] if item["type"] == "answer.completed")
 print(shown[name]["answer"])
@@ -444,8 +444,8 @@ workshop.restore("feedback")
 #
 # - **Moved:** votes and events into a service that owns their store; the indexing of documents out of
 #   the request, into a worker.
-# - **Cost:** the columns of your own bill, most of them a commit that reaches the disk; a broker; and
-#   duplicates, which every consumer has to expect.
+# - **Cost:** the columns of your own bill, where *inside* holds a commit that reaches the disk; a broker;
+#   and duplicates, which every consumer has to expect.
 # - **Bought:** an answer does not wait for its statistics. A vote survives the loss of the service that
 #   stores it. A bad answer has a way from the reader to a test.
 # - **Not bought:** better answers by themselves. Votes said *that* an answer was bad. Why, and what mends
