@@ -2,6 +2,7 @@
 
     <!-- from services/x/domain.py#function -->             before a fenced block
     <!-- from services/x/domain.py#function "a" .. "b" -->  only the lines from a to b
+    <!-- from notebooks/05_x.ipynb#function -->            the stub that the learner fills in
     <!-- output solutions/05_x.ipynb "A 123" .. "E 1/63" -->    lines that a cell printed
     <!-- rows README.md "stage" "BM25" "hybrid" -->         a table's head and some of its rows
     <!-- figure reports/x.json#/stages/stage=bm25/MRR as .3f -->0.806<!-- end -->
@@ -27,8 +28,9 @@ from .errors import WorkshopError
 _BLOCK = re.compile(r"^<!-- (from|output|rows|demo)\b(.*?) ?-->$")
 _FIGURE = re.compile(r"<!-- figure (.+?)#(/.+?) as (\S+) -->(.*?)<!-- end -->")
 _FENCE = re.compile(r"^(`{3,})(\w*)$")
-_LANGUAGE = {".py": "python", ".toml": "toml", ".json": "json", ".sh": "bash", ".ipynb": "text"}
+_LANGUAGE = {".py": "python", ".toml": "toml", ".json": "json", ".sh": "bash", ".ipynb": "python"}
 _HIDDEN = "nbval-ignore-output"
+_WIDTH = 80
 
 
 def fill(text: str, number: str = "", steps: tuple[Step, ...] = ()) -> str:
@@ -98,7 +100,10 @@ def unmarked(text: str) -> str:
 def _content(kind: str, rest: str, number: str, steps: tuple[Step, ...]) -> tuple[list[str], str]:
     """The lines of a block, and the language of its fence."""
     if kind == "demo":
-        return [f"workshop demo {number}", *(f"# workshop {step.run}" for step in steps)], "bash"
+        return [
+            f"workshop demo {number}",
+            *(line for step in steps for line in _wrap(step)),
+        ], "bash"
     try:
         words = shlex.split(rest)
     except ValueError as error:
@@ -115,6 +120,17 @@ def _content(kind: str, rest: str, number: str, steps: tuple[Step, ...]) -> tupl
     return _between(found, patterns, rest), _LANGUAGE.get(path.suffix, "text")
 
 
+def _wrap(step: Step) -> list[str]:
+    """The step as a comment, in as many lines as a slide needs for it."""
+    return textwrap.wrap(
+        f"workshop {step.run}",
+        _WIDTH,
+        initial_indent="# ",
+        subsequent_indent="#     ",
+        break_on_hyphens=False,
+    )
+
+
 def _path(place: str) -> Path:
     path = (paths.ROOT / place).resolve()
     if not path.is_relative_to(paths.ROOT) or not path.is_file():
@@ -127,18 +143,20 @@ def _read(path: Path) -> str:
 
 
 def _definition(path: Path, name: str) -> list[str]:
-    """The lines of a function, class or constant, without docstring and solution marks."""
-    source = _read(path)
-    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    node: Any = compile(source, path.name, "exec", flags)
-    for part in name.split("."):
-        node = next((child for child in node.body if part in _names(child)), None)
-        if node is None:
-            raise WorkshopError(f"{path.relative_to(paths.ROOT)} defines no {name}.")
+    """The lines of a function, class or constant, without docstring and solution marks.
+
+    A notebook's function keeps its docstring: in a stub it is what says what to write.
+    """
+    notebook = path.suffix == ".ipynb"
+    for source in _cells(path) if notebook else [_read(path)]:
+        if (node := _find(source, name)) is not None:
+            break
+    else:
+        raise WorkshopError(f"{path.relative_to(paths.ROOT)} defines no {name}.")
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     docstring = range(0)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
-        ast.get_docstring(node) is not None and len(node.body) > 1
+        ast.get_docstring(node) is not None and len(node.body) > 1 and not notebook
     ):
         docstring = range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
     lines = [
@@ -149,6 +167,20 @@ def _definition(path: Path, name: str) -> list[str]:
         and not re.match(r"\s*# (BEGIN|END) SOLUTION", line)
     ]
     return textwrap.dedent("\n".join(lines)).splitlines()
+
+
+def _cells(notebook: Path) -> list[str]:
+    cells = json.loads(_read(notebook))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def _find(source: str, name: str) -> Any:
+    """The definition of a (dotted) name; None if there is none."""
+    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    node: Any = compile(source, "source", "exec", flags)
+    for part in name.split("."):
+        node = next((n for n in getattr(node, "body", []) if part in _names(n)), None)
+    return node
 
 
 def _names(node: ast.AST) -> set[str]:

@@ -28,11 +28,19 @@ class Box:
 
 answer = await ask()
 '''
+STUB = 'def f(a):\n    """Say a."""\n    raise NotImplementedError("exercise")\n'
 CELLS = [
-    {"cell_type": "code", "metadata": {}, "outputs": [{"text": ["a 1\n", "b 2\n", "c 3\n"]}]},
+    {"cell_type": "code", "metadata": {}, "source": ["await a()\n"], "outputs": []},
+    {
+        "cell_type": "code",
+        "metadata": {},
+        "source": STUB.splitlines(True),
+        "outputs": [{"text": ["a 1\n", "b 2\n", "c 3\n"]}],
+    },
     {
         "cell_type": "code",
         "metadata": {"tags": ["nbval-ignore-output"]},
+        "source": [],
         "outputs": [{"text": "took 5 ms\n"}],
     },
 ]
@@ -73,6 +81,12 @@ def test_lines_between_two_patterns_are_taken_and_dedented() -> None:
 def test_a_block_that_is_not_there_is_written_and_its_language_is_kept() -> None:
     assert filled("<!-- from a.py#LIMIT -->", "") == "```python\nLIMIT = 3\n```\n\n\nrest\n"
     assert filled("<!-- from a.py#LIMIT -->", "```text\n```").startswith("```text\nLIMIT")
+
+
+def test_a_stub_of_a_notebook_keeps_what_says_what_to_write() -> None:
+    assert filled("<!-- from a.ipynb#f -->").startswith(f"```python\n{STUB}```\n")
+    with pytest.raises(WorkshopError, match=r"a\.ipynb defines no g"):
+        filled("<!-- from a.ipynb#g -->")
 
 
 def test_an_output_is_taken_by_what_it_says() -> None:
