@@ -14,7 +14,7 @@ install: ## create .venv and install the locked packages
 	@$(PYTHON) workshop/bootstrap.py
 
 lab: up ## start everything and open JupyterLab
-	@root=; [ "$$(id -u)" != 0 ] || root=--allow-root; exec $(BIN)/jupyter lab $$root --LabApp.news_url=None $(JUPYTER_ARGS) notebooks
+	@exec $(BIN)/python -m workshop.lab $(JUPYTER_ARGS) notebooks
 
 up: install ## start everything; the first time, index the handbook
 	@$(BIN)/workshop up
