@@ -25,6 +25,7 @@
 import workshop
 
 here = workshop.start()
+door = here.url("gateway")
 
 # %%
 before = workshop.fixed_answers(1, 10)
@@ -35,7 +36,7 @@ before += workshop.fixed_answers(11, 20)
 # %% [markdown]
 # ## What the door refuses
 #
-# `call` is a client as anybody could write one. Four requests are wrong.
+# `call` is a client as anybody could write one. Three of its five requests are wrong.
 #
 # **Predict.** An empty question goes to `/v2/answer`. Two things are wrong with it. Which does the gateway
 # complain about?
@@ -64,18 +65,18 @@ def call(base, path, body=None, method=None, **headers):
 
 
 # %%
-door = here.url("gateway")
-wrong = [
+asked = [
+    ("/v1/answer", {"question": "Which constant does reciprocal rank fusion use by default?"}),
+    ("/v1/answer", {"question": "Qual constante a fusão RRF usa por padrão?"}),
     ("/v2/answer", {"question": ""}),
     ("/v1/answer", {"question": ""}),
-    ("/v1/answer", {"question": "q", "top_k": "many"}),
     ("/v1/answer", {"question": "q", "filter": {"colour": ["red"]}}),
 ]
-for path, body in wrong:
-    status, headers, problem = call(door, path, body)
-    print(status, path, problem["type"].rpartition(":")[2], "-", problem["detail"])
-    assert headers["content-type"] == "application/problem+json"
-print(problem["errors"])
+for path, body in asked:
+    status, headers, document = call(door, path, body)
+    fields = [error["field"] for error in document.get("errors", [])]
+    print(status, path, document.get("type", "an answer").rpartition(":")[2], *fields)
+print(headers["content-type"], "-", document["detail"])
 
 # %% [markdown]
 # Each refusal is a **problem document** (RFC 9457): one shape for the errors of all services. A program
@@ -408,17 +409,17 @@ async def play(run, total):
 
 
 # %% id="own-timeout-or-deadline"
+plt.figure(figsize=(9, 2.4))
 for number, (name, run) in enumerate({"own timeout": own_timeout, "deadline": run_stage}.items()):
     rows, lost = await play(run, 1.2)
     print(f"{name:<11} answer after {sum(rows[-1][1:]):.1f} s, lost: {lost}")
     for stage, start, seconds in rows:
         colour = "tab:orange" if stage in lost else "tab:blue"
         plt.barh(number, seconds, left=start, color=colour, edgecolor="white")
-        plt.text(start, number, f" {stage}", va="center", fontsize=7)
-plt.axvline(1.2, color="tab:red", label="deadline")
+        plt.text(start, number, f" {stage}", va="center", fontsize=8, color="white")
+plt.axvline(1.2, color="tab:red")
 plt.yticks([0, 1], ["own timeout", "deadline"])
-plt.xlabel("seconds")
-plt.legend()
+plt.xlabel("seconds; red: the deadline")
 plt.show()
 
 # %% [markdown]
@@ -473,9 +474,9 @@ workshop.check("11")
 
 # %%
 workshop.swap("gateway")
-workshop.swap("orchestrator")
 
 # %%
+workshop.swap("orchestrator")
 after = workshop.fixed_answers()
 workshop.same(before, after)
 
@@ -487,8 +488,9 @@ workshop.same(before, after)
 #
 # <details><summary>Answer</summary>
 #
-# A few milliseconds: one more HTTP call, two more times JSON, the checks. Compare the two lines below. It
-# hardly grows with the work behind it, so a quick search pays relatively more than an answer.
+# A few milliseconds: one more HTTP call, JSON once more, the checks. Compare the two lines below; on a
+# busy machine the difference may drown in the noise. It hardly grows with the work behind it, so a quick
+# search pays relatively more than an answer.
 # </details>
 
 # %% tags=["nbval-ignore-output"]
@@ -497,11 +499,11 @@ bill
 
 # %% tags=["check"]
 outer, search, pipeline = bill.lines
-assert outer.ms > search.ms > 0
-assert outer.received > 0.9 * search.received
-assert 0 < pipeline.inside <= pipeline.ms
+assert all(0 < line.inside <= line.ms for line in bill.lines)
 assert min(line.memory for line in bill.lines) > 1_000_000
-print("the way through the door takes longer than the search behind it")
+assert outer.received > search.received, "what was found, and whether it was reranked"
+assert pipeline.received < search.received, "an answer is shorter than the passages behind it"
+print("measured over", outer.calls, "calls each")
 
 # %%
 bill.plot()

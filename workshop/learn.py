@@ -134,7 +134,9 @@ class Running:
         for row, stage in enumerate(timings):
             colour = _STATUS_COLOUR.get(stage["status"], "tab:gray")
             axes.barh(row, stage["ms"], left=stage["start_ms"], color=colour)
-            text = f" {stage['ms']:.0f} ms" + ("" if stage["status"] == "ok" else stage["status"])
+            text = f" {stage['ms']:.0f} ms" + (
+                "" if stage["status"] == "ok" else f" {stage['status']}"
+            )
             axes.text(stage["start_ms"] + stage["ms"], row, text, va="center", fontsize=8)
         axes.set_yticks(range(len(timings)), [stage["stage"] for stage in timings])
         axes.invert_yaxis()
