@@ -96,26 +96,19 @@ print("the slowest stage takes part of the whole, and your function finds it")
 # %% [markdown]
 # ## The map
 #
-# Each stage is a service: a process with its own API, its own port and its own data.
+# Each stage is a service: a process with its own API, its own port and its own data. Who calls whom is
+# the most important picture of a distributed system: every arrow is a thing that can be slow or gone.
 
 # %%
 from workshop.catalogue import CATALOGUE, SERVICES
 
-for name in sorted(SERVICES, key=here.url):
-    print(f"{name:<20} {here.url(name)}")
-
-# %% [markdown]
-# Who calls whom? That is the most important picture of a distributed system: every arrow is a thing
-# that can be slow or gone.
-
-# %%
 calls = {
     entry.name: sorted({target for target in entry.calls.values() if target in SERVICES})
     for entry in CATALOGUE
     if entry.name in SERVICES
 }
-for caller, called in calls.items():
-    print(f"{caller:<20} -> {', '.join(called) or 'nothing'}")
+for name in sorted(calls, key=here.url):
+    print(f"{name:<20} {here.url(name)} -> {', '.join(calls[name]) or 'nothing'}")
 
 # %% [markdown]
 # ## What defines an architecture
@@ -286,6 +279,7 @@ workshop.same(before, after)
 
 # %% tags=["nbval-ignore-output"]
 bill = workshop.bill("hybrid_search")
+bill.plot()
 bill
 
 # %% tags=["check"]
@@ -293,9 +287,6 @@ bill
 assert 0 < line.inside <= line.ms
 assert line.received > line.sent > 0
 print("measured over", line.calls, "calls")
-
-# %%
-bill.plot()
 
 # %% tags=["check"]
 workshop.check("00")

@@ -13,22 +13,22 @@
 # 3. show with real questions when keywords beat vectors, and when they do not.
 #
 # **The step.** In the monolith, BM25 is an object in memory, built anew at each start. Here it is a
-# service, `sparse_retrieval`, that owns its index on disk. You write how it scores, and the fixed
-# questions show that the answers hold.
+# service, `sparse_retrieval`, that owns its index on disk. You write how it scores.
+#
+# **The answers before the step.** A split may change the architecture, never the result. So the twenty
+# fixed questions come first, in two halves, and again at the end. Where the language model has to write
+# the answers, a half takes up to a minute.
 
 # %%
 import workshop
 
 here = workshop.start()
 
-# %% [markdown]
-# ## The answers before the step
-#
-# A split may change the architecture, never the result. So the fixed questions come first. Where the
-# language model has to write the answers, this takes a minute or two.
+# %%
+before = workshop.fixed_answers(1, 10)
 
 # %%
-before = workshop.fixed_answers()
+before += workshop.fixed_answers(11, 20)
 
 # %% [markdown]
 # ## Five sentences
@@ -227,7 +227,9 @@ print("engine:", [hit.id for hit in engine.search(asked, language="en")])
 #
 # `create_app` takes your two functions as arguments. tantivy still finds the passages that hold a word,
 # and says how often they hold it, how long they are and how many there are; **your functions make the
-# score**. First your service runs alone, with an index of its own that holds the five sentences.
+# score**. First your service runs alone, with an index of its own that holds the five sentences. Over
+# HTTP, the scores must be the same. The **contract** is what every `sparse_retrieval` must keep, whoever
+# wrote it; the same tests hold the reference.
 
 # %%
 import json
@@ -247,10 +249,6 @@ with workshop.serve("sparse_retrieval") as url:
     print(call("DELETE", url + "/v1/passages?document=five"))
 print({hit["id"]: round(hit["score"], 4) for hit in mine})
 
-# %% [markdown]
-# Over HTTP, the same scores. The **contract** is what every `sparse_retrieval` must keep, whoever wrote
-# it; the same tests hold the reference.
-
 # %% tags=["check"]
 assert all(math.isclose(hit["score"], by_hand[hit["id"]], rel_tol=1e-5) for hit in mine)
 workshop.check("04")
@@ -262,6 +260,8 @@ workshop.check("04")
 
 # %%
 workshop.swap("sparse_retrieval")
+
+# %%
 after = workshop.fixed_answers()
 workshop.same(before, after)
 
@@ -307,9 +307,9 @@ print("the same answers take your service more time and more memory")
 # weak. The vectors win no group, but they win single questions.
 # </details>
 #
-# Both lists are asked of the running system; the vectors are those of the bilingual model. The table shows nDCG@10 of both in each group, and the mean
-# difference with its 95 % interval (paired bootstrap over the questions). "same" means that the interval
-# holds zero: no finding. Small groups have wide intervals.
+# Both lists are asked of the running system; the vectors are those of the bilingual model. The table shows
+# nDCG@10 of both in each group, and the mean difference with its 95 % interval (paired bootstrap over the
+# questions). "same" means that the interval holds zero: no finding. Small groups have wide intervals.
 
 # %%
 judged = workshop.judged("test")

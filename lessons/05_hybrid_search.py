@@ -13,38 +13,35 @@
 # 3. measure what fusion wins and what it loses, with an interval that says how sure you may be.
 #
 # **The step.** In the monolith, fusion is a function call between two searches. Here it is a
-# service, `hybrid_search`. You write its core, it takes the reference's place in the running
-# system, and the twenty fixed questions show that the answers hold.
+# service, `hybrid_search`. You write its core, and it takes the reference's place in the running system.
+#
+# **The answers before the step.** A split may change the architecture, never the result. So the twenty
+# fixed questions come first, in two halves, and again at the end. Where the language model has to write
+# the answers, a half takes up to a minute.
 
 # %%
 import workshop
 
 here = workshop.start()
 
-# %% [markdown]
-# ## The answers before the step
-#
-# A split may change the architecture, never the result. So the fixed questions come first. Where the
-# language model has to write the answers, because it has not done so since the start, this takes a
-# minute or two.
+# %%
+before = workshop.fixed_answers(1, 10)
 
 # %%
-before = workshop.fixed_answers()
+before += workshop.fixed_answers(11, 20)
 assert all(answer.passages and answer.text for answer in before)
 
 # %% [markdown]
 # ## Two lists that you can check by eye
 #
 # Dense retrieval returns A, B, C, D for a question. Keyword retrieval returns C, A, E, B. Their
-# scores are cosines on one side and BM25 scores on the other.
-
-# %%
-lists = {
-    "dense": [("A", 0.83), ("B", 0.82), ("C", 0.80), ("D", 0.79)],
-    "sparse": [("C", 14.2), ("A", 9.1), ("E", 6.0), ("B", 5.0)],
-}
-
-# %% [markdown]
+# scores are cosines on one side and BM25 scores on the other:
+#
+# | place | 1 | 2 | 3 | 4 |
+# |---|---|---|---|---|
+# | dense | A 0.83 | B 0.82 | C 0.80 | D 0.79 |
+# | sparse | C 14.2 | A 9.1 | E 6.0 | B 5.0 |
+#
 # **Predict.** Which passage should be first in one common list, and which last? Can you add the
 # two scores of A?
 #
@@ -56,6 +53,10 @@ lists = {
 # </details>
 
 # %%
+lists = {
+    "dense": [("A", 0.83), ("B", 0.82), ("C", 0.80), ("D", 0.79)],
+    "sparse": [("C", 14.2), ("A", 9.1), ("E", 6.0), ("B", 5.0)],
+}
 added = {}
 for ranked in lists.values():
     for passage, score in ranked:
@@ -121,6 +122,8 @@ print("cosines stay below 1, BM25 scores do not")
 # Exact ties are common: two passages that are each first in one list have the same sum. Order ties
 # by id, so that the order of the lists does not matter. A sort key may be a pair.
 # </details>
+#
+# When the check is green, your function fuses the lists from above. Compare with the fractions.
 
 # %%
 workshop.save_cell("hybrid_search", "core.py")
@@ -143,9 +146,6 @@ def reciprocal_rank_fusion(lists, *, weights=None, k=60.0):
 
 # %% tags=["check"]
 workshop.check("05.1")
-
-# %% [markdown]
-# Your function on the lists from above. Compare with the fractions.
 
 # %%
 for item in reciprocal_rank_fusion(lists):
@@ -176,7 +176,8 @@ plt.show()
 # %% [markdown]
 # ## Ask at once
 #
-# Fusion needs every list, but no list needs another. Here are three lists that take known times.
+# Fusion needs every list, but no list needs another. Below, three lists take 0.3 s, 0.1 s
+# and 0.2 s, and the third one fails.
 #
 # **Predict.** How long do the three take one after the other, and how long at once?
 #
@@ -185,22 +186,7 @@ plt.show()
 # 0.3 + 0.1 + 0.2 = 0.6 s in a row; at once as long as the slowest, 0.3 s. The price comes later:
 # if each list is late in 1 % of the calls, at least one of two is late in 1.99 %.
 # </details>
-
-# %%
-import asyncio
-import time
-
-SECONDS = {"dense": 0.3, "sparse": 0.1, "dense_english": 0.2}
-
-
-async def slow_list(name):
-    await asyncio.sleep(SECONDS[name])
-    if name == "dense_english":
-        raise ConnectionError("dense_retrieval is gone")
-    return [f"the {name} list"]
-
-
-# %% [markdown]
+#
 # ## Exercise 05.2: fan out, and lose one
 #
 # `ask` is an async function of a list's name. Ask **all names at once** and return `{name: answer}`
@@ -212,6 +198,9 @@ async def slow_list(name):
 # Read about `asyncio.gather` and its parameter `return_exceptions`. `gather` keeps the order of what it
 # was given, whatever comes back first.
 # </details>
+#
+# Behind the check come the three slow lists, and then the same in the running service: its `timings_ms` says
+# how long each list took.
 
 # %%
 workshop.save_cell("hybrid_search", "fan_out.py")
@@ -230,6 +219,19 @@ async def ask_together(ask, names):
 workshop.check("05.2")
 
 # %%
+import time
+
+SECONDS = {"dense": 0.3, "sparse": 0.1, "dense_english": 0.2}
+
+
+async def slow_list(name):
+    await asyncio.sleep(SECONDS[name])
+    if name == "dense_english":
+        raise ConnectionError("dense_retrieval is gone")
+    return [f"the {name} list"]
+
+
+# %%
 started = time.perf_counter()
 answers = await ask_together(slow_list, list(SECONDS))
 took = time.perf_counter() - started
@@ -237,9 +239,6 @@ for name, answer in answers.items():
     print(f"{name:<14} {answer!r}")
 assert 0.25 < took < 0.5, took
 print("took as long as the slowest list, not as the sum")
-
-# %% [markdown]
-# The same in the running service: `timings_ms` says how long each list took.
 
 # %% tags=["nbval-ignore-output"]
 import json
@@ -266,11 +265,13 @@ assert len(found["hits"]) == 20
 print("three lists,", len(found["hits"]), "passages, nothing degraded")
 
 # %% [markdown]
-# ## Your service
+# ## Your service, the step, and the proof
 #
 # `my_services/hybrid_search/` now holds your two files. The reference's `create_app` takes them as
 # arguments, so the API, the settings and the health checks are the same and the core is yours. First
-# it runs alone, on a free port, beside the reference.
+# it runs alone, on a free port, beside the reference. Then `check` holds it to the **contract**: what every
+# `hybrid_search` must keep, whoever wrote it; the same tests hold the reference. Last, it takes the
+# reference's place, same port, same neighbours, and the twenty questions are asked again.
 
 # %%
 with workshop.serve("hybrid_search") as url:
@@ -278,22 +279,11 @@ with workshop.serve("hybrid_search") as url:
 assert [hit["id"] for hit in mine["hits"]] == [hit["id"] for hit in found["hits"]]
 print("your service and the reference:", len(mine["hits"]), "passages in the same order")
 
-# %% [markdown]
-# The **contract** is what every `hybrid_search` must keep, whoever wrote it. The same tests hold the
-# reference.
-
 # %% tags=["check"]
 workshop.check("05")
 
-# %% [markdown]
-# ## The step, and the proof
-#
-# Now yours takes the reference's place: same port, same neighbours. Then the twenty questions again.
-
 # %%
 workshop.swap("hybrid_search")
-
-# %%
 after = workshop.fixed_answers()
 workshop.same(before, after)
 
@@ -310,15 +300,17 @@ workshop.same(before, after)
 # </details>
 #
 # Each list is asked once, of the running system. Everything after that is your function.
-
-# %%
-judged = workshop.judged("test")
-found = judged.lists()
-print(len(found), "judged questions")
+#
+# An average hides how far it would move with other questions. The **paired bootstrap** draws the
+# questions again and again, with replacement, and looks at the *differences* question by question:
+# that some questions are hard for everyone cancels out.
 
 # %%
 from services.hybrid_search.settings import Settings
 
+judged = workshop.judged("test")
+found = judged.lists()
+print(len(found), "judged questions")
 WEIGHTS = Settings().weights
 languages = {query.id: query.language for query in judged.queries}
 
@@ -328,11 +320,6 @@ def fuse(weights_of):
     fused = {q: reciprocal_rank_fusion(ls, weights=weights_of(q)) for q, ls in found.items()}
     return {q: [item.id for item in items] for q, items in fused.items()}
 
-
-# %% [markdown]
-# An average hides how far it would move with other questions. The **paired bootstrap** draws the
-# questions again and again, with replacement, and looks at the *differences* question by question:
-# that some questions are hard for everyone cancels out.
 
 # %% tags=["nbval-ignore-output"]
 from workshop.evaluation.intervals import bootstrap
@@ -386,6 +373,7 @@ print(
 
 # %% tags=["nbval-ignore-output"]
 bill = workshop.bill("hybrid_search")
+bill.plot()
 bill
 
 # %% tags=["check"]
@@ -394,11 +382,6 @@ assert 0 < line.inside <= line.ms
 assert line.memory > 1_000_000
 assert line.received > line.sent > 0
 print("time, memory and bytes were measured over", line.calls, "calls")
-
-# %%
-bill.plot()
-
-# %%
 workshop.restore("hybrid_search")
 
 # %% [markdown]

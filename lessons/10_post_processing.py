@@ -380,7 +380,7 @@ for name, wanted in {"unanswerable": should, "no answer in the sources": lost}.i
 # it come the model and the real search, as a user meets them: five questions that should be refused and five
 # plain ones, and the check that refused.
 
-# %%
+# %% id="refusals-by-threshold"
 from matplotlib import pyplot as plt
 
 thresholds = [0.4, 0.45, 0.52, 0.6, 0.7]
