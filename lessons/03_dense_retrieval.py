@@ -14,8 +14,9 @@
 # 4. measure the recall of HNSW against exact search;
 # 5. say what it means that a service owns its data, and what holds that.
 #
-# **The step.** In the monolith the vectors are an array in memory. Here they belong to a service, in
-# Qdrant, on disk. You write what the service adds to the engine: ids, filter, order.
+# **The step.** In the monolith, Qdrant's local mode runs inside of the one process, and nobody else
+# can search the vectors. Here they belong to a service. You write what it adds to the engine: ids,
+# filter, order.
 #
 # A split may change the architecture, never the result. So the fixed questions come first. Where the
 # language model has to write the answers, this takes a minute or two.
@@ -34,8 +35,8 @@ before += workshop.fixed_answers(11, 20)
 # %% [markdown]
 # ## Six vectors that you can check by eye
 #
-# The sections below are in the handbook. Their vectors are made by hand, with two numbers, *waiting* and
-# *failing*, where a model gives 384. The question is how long a circuit breaker should stay open:
+# The sections below are in the handbook. Their vectors are made by hand, with two numbers, *waiting*
+# and *failing*, where a model gives 384. The question is how long a circuit breaker should stay open:
 # `[1, 2]`, some waiting and more failing.
 #
 # | section | English | Portuguese |
@@ -49,9 +50,9 @@ before += workshop.fixed_answers(11, 20)
 #
 # <details><summary>Answer</summary>
 #
-# By the dot product the English deadlines, 1·6 + 2·3 = 12: theirs is the longest vector. By the cosine
-# the breaker, whose vector points almost where the question's does. Direction says what a vector is
-# about, length only how much of it.
+# By the dot product the English deadlines, 1·6 + 2·3 = 12: theirs is the longest vector. By the
+# cosine the breaker, whose vector points almost where the question's does. Direction says what a
+# vector is about, length only how much of it.
 # </details>
 
 # %%
@@ -75,17 +76,17 @@ for name, (_, vector) in sections.items():
 # show. Points live in a **collection**, which fixes the length of the vectors and the distance.
 # `:memory:` is the client's local mode: the same calls as to a server, without one.
 #
-# *Upsert* is "insert, or replace where the id exists". It matters because every write may happen twice:
-# ingestion takes a message, stores a document, then confirms. If it dies before it confirms, the message
-# comes again.
+# *Upsert* is "insert, or replace where the id exists". It matters because every write may happen
+# twice: ingestion takes a message, stores a document, then confirms. If it dies before it confirms,
+# the message comes again.
 #
-# **Predict.** Each point gets a random id, and the six sections are stored twice. How many points are there,
-# and which sections are the nearest four?
+# **Predict.** Each point gets a random id, and the six sections are stored twice. How many points are
+# there, and which sections are the nearest four?
 #
 # <details><summary>Answer</summary>
 #
-# Twelve points: no id existed, so nothing was replaced. The nearest four are the breaker in two languages, twice. The
-# other sections are pushed out by copies.
+# Twelve points: no id existed, so nothing was replaced. The nearest four are the breaker in two
+# languages, twice. The other sections are pushed out by copies.
 # </details>
 
 # %%
@@ -118,16 +119,17 @@ for point in qdrant.query_points("six", query=[1, 2], limit=4, with_vectors=True
     print(f"{point.score:.3f}", [round(x, 3) for x in point.vector], point.payload["id"])
 
 # %% [markdown]
-# The score is your cosine, and the vector came back with length 1: with `COSINE`, Qdrant normalises what it
-# stores, and then a dot product is enough. With `DOT` it would keep the lengths, and the deadlines would come
-# first. Many embedding models normalise, but not all. Where none does, only the ranking shows it.
+# The score is your cosine, and the vector came back with length 1: with `COSINE`, Qdrant normalises
+# what it stores, and then a dot product is enough. With `DOT` it would keep the lengths, and the
+# deadlines would come first. Many embedding models normalise, but not all. Where none does, only the
+# ranking shows it.
 #
 # ## Exercise 03.1: an id that stays
 #
-# Qdrant takes 64-bit numbers or UUIDs as ids, not texts such as `en/hnsw#memory-of-vectors-and-links`.
-# Make the point's id from the passage's: the **name-based UUID**, version 5 (RFC 9562), in
-# `NAMESPACE`, as text. It must be the same in every process and next year, because points with such ids are on
-# disk already.
+# Qdrant takes 64-bit numbers or UUIDs as ids, not texts such as
+# `en/hnsw#memory-of-vectors-and-links`. Make the point's id from the passage's: the **name-based
+# UUID**, version 5 (RFC 9562), in `NAMESPACE`, as text. It must be the same in every process and next
+# year, because points with such ids are on disk already.
 #
 # <details><summary>Hint</summary>
 #
@@ -156,19 +158,19 @@ qdrant.create_collection("six", vectors_config=size)
 print([upsert(point_id) for _ in range(2)], "points")
 
 # %% [markdown]
-# What may be repeated without a further effect is **idempotent**. A new version of a page needs one step
-# more: if it has a section fewer, upsert leaves the old one, and it will be found and cited. So ingestion
-# deletes what the new version lacks. Deleting is idempotent by nature.
+# What may be repeated without a further effect is **idempotent**. A new version of a page needs one
+# step more: if it has a section fewer, upsert leaves the old one, and it will be found and cited. So
+# ingestion deletes what the new version lacks. Deleting is idempotent by nature.
 #
 # ## Filters
 #
-# **Predict.** Somebody wants Portuguese sections only. You search for two and discard the English ones.
-# How many are left? And when the condition goes into the search?
+# **Predict.** Somebody wants Portuguese sections only. You search for two and discard the English
+# ones. How many are left? And when the condition goes into the search?
 #
 # <details><summary>Answer</summary>
 #
-# One: *post-filtering* keeps what happens to be in the top two. With the condition in the search there are
-# two, because only points that match are ranked.
+# One: *post-filtering* keeps what happens to be in the top two. With the condition in the search
+# there are two, because only points that match are ranked.
 # </details>
 
 # %%
@@ -183,15 +185,16 @@ print("in the search:  ", [p.payload["id"] for p in two])
 # %% [markdown]
 # ## Exercise 03.2: the filter
 #
-# A search may say `{"language": ["en", "pt"], "tags": ["latency"]}`. Build the filter: **every field must
-# match, by any of its values**. No fields: no restriction. The service has two engines behind it, and
-# their modules name the classes alike. So use `qdrant.Filter`, `qdrant.FieldCondition(key=…, match=…)`
-# and `qdrant.MatchAny(any=[…])` of the module that you are given.
+# A search may say `{"language": ["en", "pt"], "tags": ["latency"]}`. Build the filter: **every field
+# must match, by any of its values**. No fields: no restriction. The service has two engines behind
+# it, and their modules name the classes alike. So use `qdrant.Filter`,
+# `qdrant.FieldCondition(key=…, match=…)` and `qdrant.MatchAny(any=[…])` of the module that you are
+# given.
 #
 # <details><summary>Hint</summary>
 #
-# A `Filter` has `must` (all of these), `should` (at least one) and `must_not`. A payload field may hold a
-# list, such as `tags`: it matches when one of its items does.
+# A `Filter` has `must` (all of these), `should` (at least one) and `must_not`. A payload field may
+# hold a list, such as `tags`: it matches when one of its items does.
 # </details>
 
 # %%
@@ -220,24 +223,25 @@ qdrant.delete("six", models.FilterSelector(filter=models.Filter(should=[])))
 print(qdrant.count("six").count, "are left after a delete whose filter has no condition")
 
 # %% [markdown]
-# Look at the last line. A filter without a condition lets *everything* pass. In a search that is harmless; in
-# a delete, the collection is gone. So `DELETE /v1/passages` refuses a request that names nothing, and wants
-# `all=true` from whoever means all.
+# Look at the last line. A filter without a condition lets *everything* pass. In a search that is
+# harmless; in a delete, the collection is gone. So `DELETE /v1/passages` refuses a request that names
+# nothing, and wants `all=true` from whoever means all.
 #
 # ## Exercise 03.3: ties
 #
-# The breaker and its translation have equal scores. Which comes first? The engine promises no order among
-# equals, and its limit cuts through them: two copies of the service could give two answers.
+# The breaker and its translation have equal scores. Which comes first? The engine promises no order
+# among equals, and its limit cuts through them: two copies of the service could give two answers.
 #
-# `fetch(limit)` gives the nearest `limit` hits, best first, each with `id` and `score`; fewer only when
-# there are no more. Return the first `top_k` **by score, ties by id**. A passage that you did not fetch may
-# tie with place `top_k` and have a smaller id. So fetch a few more than you need, and more again while the
-# last one still ties. Do not fetch thousands to be safe: every hit brings its text.
+# `fetch(limit)` gives the nearest `limit` hits, best first, each with `id` and `score`; fewer only
+# when there are no more. Return the first `top_k` **by score, ties by id**. A passage that you did
+# not fetch may tie with place `top_k` and have a smaller id. So fetch a few more than you need, and
+# more again while the last one still ties. Do not fetch thousands to be safe: every hit brings its
+# text.
 #
 # <details><summary>Hint</summary>
 #
-# A loop. If fewer came than you asked for, there are no more, and you are done. If the last score is lower
-# than that of place `top_k`, you are done too. Otherwise double the limit. Then sort by a pair.
+# A loop. If fewer came than you asked for, there are no more, and you are done. If the last score is
+# lower than that of place `top_k`, you are done too. Otherwise double the limit. Then sort by a pair.
 # </details>
 
 # %%
@@ -263,19 +267,21 @@ workshop.check("03.3")
 # %% [markdown]
 # ## Exact or approximate
 #
-# So far every search compared the question with every vector. **HNSW** (Malkov and Yashunin, 2018) walks a graph
-# instead: it links each vector with `m` near ones, and keeps the `ef` best candidates on its way. Qdrant's engine
-# builds the graph here, over 10,000 random vectors of length 32.
+# So far every search compared the question with every vector. **HNSW** (Malkov and Yashunin, 2018)
+# walks a graph instead: it links each vector with `m` near ones, and keeps the `ef` best candidates
+# on its way. Qdrant's engine builds the graph here, over 10,000 random vectors of length 32.
 #
 # **Predict.** Of the true nearest ten, how many does it find with `ef` = 10 candidates? And with 320?
 #
 # <details><summary>Answer</summary>
 #
-# With 16 links about six of ten, and with 320 candidates all. With 4 links far fewer: walking longer does not quite
-# make up for a graph that was built with too few.
+# With 16 links about six of ten, and with 320 candidates all. With 4 links far fewer: walking longer
+# does not quite make up for a graph that was built with too few.
 # </details>
 
 # %%
+import tempfile
+
 import numpy as np
 import qdrant_edge as engine
 
@@ -303,8 +309,6 @@ def nearest(shard, **how):
 
 
 # %% tags=["nbval-ignore-output"]
-import tempfile
-
 candidates, recalls = (10, 20, 40, 80, 160, 320), {}
 for m, ef_construct in ((4, 16), (16, 100)):
     with tempfile.TemporaryDirectory() as folder:
@@ -316,34 +320,36 @@ for m, ef_construct in ((4, 16), (16, 100)):
         pairs = [zip(exact, nearest(shard, hnsw_ef=ef), strict=True) for ef in candidates]
         recalls[m] = [sum(len(a & b) for a, b in pair) / 1000 for pair in pairs]
         shard.close()
+    print(f"m = {m:>2}:", dict(zip(candidates, recalls[m], strict=True)))
 
-# %% tags=["check"]
+# %% id="recall" tags=["check"]
 from matplotlib import pyplot as plt
 
 assert recalls[16][0] < 0.8
 assert recalls[4][-1] < recalls[16][-1] > 0.98
 for m, found in recalls.items():
     plt.plot(candidates, found, marker="o", label=f"m = {m}")
-    print(f"m = {m}: more candidates find more:", found == sorted(found))
+    print(f"m = {m}: more candidates find more:", found[0] < found[2] < found[-1])
 plt.xlabel("ef: candidates kept during the search")
 plt.ylabel("recall of the true nearest ten")
 plt.legend()
 plt.show()
 
 # %% [markdown]
-# More candidates are more comparisons: recall is bought with time. The handbook has 810 passages, so **here the graph
-# would buy nothing**. Up to `DENSE_EXACT_BELOW` passages, 50,000 by default, the service compares with all of them:
-# the result is exact, and there is nothing to tune.
+# More candidates are more comparisons: recall is bought with time. The handbook has fewer than a
+# thousand passages, so **here the graph would buy nothing**. Up to `DENSE_EXACT_BELOW` passages,
+# 50,000 by default, the service compares with all of them: the result is exact, and there is nothing
+# to tune.
 #
 # ## A service that owns its data
 #
-# **Predict.** This notebook is a process on the same machine. It opens the service's folder, as a helpful
-# script might. What happens?
+# **Predict.** This notebook is a process on the same machine. It opens the service's folder, as a
+# helpful script might. What happens?
 #
 # <details><summary>Answer</summary>
 #
-# It is refused. The service holds a lock on the collection. Without the lock, two processes would write to
-# the same files, and each would trust what it has in memory.
+# It is refused. The service holds a lock on the collection. Without the lock, two processes would
+# write to the same files, and each would trust what it has in memory.
 # </details>
 
 # %%
@@ -357,9 +363,9 @@ except StoreLocked as error:
     print(str(error).replace(str(folder), "its folder"))
 
 # %% [markdown]
-# The lock holds the rule on one machine. The rule is wider: nobody else knows the layout of the data, so the service can
-# change its engine, ids or distance without asking anyone. Others ask through the API. A second copy of the service
-# says in `/readyz` what you just read, and waits.
+# The lock holds the rule on one machine. The rule is wider: nobody else knows the layout of the data,
+# so the service can change its engine, ids or distance without asking anyone. Others ask through the
+# API. A second copy of the service says in `/readyz` what you just read, and waits.
 #
 # ## Your service
 #
@@ -406,17 +412,17 @@ workshop.same(before, after)
 # %% [markdown]
 # ## What a filter and a second vector buy
 #
-# Each English passage carries two vectors, one of a bilingual model and one of an English one; `using` says which
-# is compared. The measure is nDCG@10 over the handbook's test questions, where a section and its translation
-# count as one.
+# Each English passage carries two vectors, one of a bilingual model and one of an English one;
+# `using` says which is compared. The measure is nDCG@10 over the handbook's test questions, where a
+# section and its translation count as one.
 #
-# **Predict.** Does it help to search only passages in the question's own language? What happens when only the
-# *other* language is searched? Is the English model better on English questions?
+# **Predict.** Does it help to search only passages in the question's own language? What happens when
+# only the *other* language is searched? Is the English model better on English questions?
 #
 # <details><summary>Answer</summary>
 #
-# The filter changes nothing. In the other language the bilingual vectors find less, but most of it. The English model is not
-# measurably better on English questions, and fails on Portuguese ones.
+# The filter changes nothing. In the other language the bilingual vectors find less, but most of it.
+# The English model is not measurably better on English questions, and fails on Portuguese ones.
 # </details>
 
 # %%
@@ -455,9 +461,9 @@ assert verdicts["own language only", "en"] == verdicts["own language only", "pt"
 assert verdicts["other language only", "pt"] == verdicts["English model", "pt"] == "worse"
 
 # %% [markdown]
-# So the language filter is no tool for quality here. It is one for people: who reads only Portuguese gets
-# only Portuguese. And a second vector for each English passage does not pay by itself. Whether it pays as a third list
-# beside the others is a question of fusion, in lesson 05.
+# So the language filter is no tool for quality here. It is one for people: who reads only Portuguese
+# gets only Portuguese. And a second vector for each English passage does not pay by itself. Whether
+# it pays as a third list beside the others is a question of fusion, in lesson 05.
 #
 # ## The bill
 
@@ -475,13 +481,14 @@ workshop.restore("dense_retrieval")
 # %% [markdown]
 # ## What moved, what it cost, what it bought
 #
-# - **Moved:** the vectors with their passages, and with them the ids, the filter and the order. This service cannot
-#   just be copied: it owns data.
-# - **Cost:** the columns of your own bill. *Inside* includes the call to `embedding`, which makes the question's
-#   vector; the rest is HTTP, and hits that carry their whole text.
-# - **Bought:** writes that survive a crash and may be repeated; searches while a write goes on; one owner, who can
-#   change the engine without asking. You have just changed its code under a full collection.
-# - **Not bought:** better answers. They are the same, to the last passage; on this corpus neither HNSW nor the language
-#   filter adds to them.
+# - **Moved:** the vectors with their passages, and with them the ids, the filter and the order. This
+#   service cannot just be copied: it owns data.
+# - **Cost:** the columns of your own bill. *Inside* includes the call to `embedding`, which makes the
+#   question's vector; the rest is HTTP, and hits that carry their whole text.
+# - **Bought:** writes that survive a crash and may be repeated; searches while a write goes on; one
+#   owner, who can change the engine without asking. You have just changed its code under a full
+#   collection.
+# - **Not bought:** better answers. They are the same, to the last passage; on this corpus neither
+#   HNSW nor the language filter adds to them.
 #
 # **Next:** `workshop.progress()` shows the board.
