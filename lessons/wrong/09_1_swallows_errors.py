@@ -1,0 +1,20 @@
+"""Ends quietly at an error event."""
+
+import json
+
+from services.generation.reading import BrokenOff, piece_of
+
+
+async def read_answer(events):
+    finished = False
+    async for data in events:
+        if data == "[DONE]":
+            return
+        try:
+            piece = piece_of(json.loads(data))
+        except BrokenOff:
+            return
+        finished = finished or piece.finish_reason is not None
+        yield piece
+    if not finished:
+        raise BrokenOff("the answer broke off")

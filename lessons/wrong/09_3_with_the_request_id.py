@@ -1,0 +1,12 @@
+"""The request id makes every request new."""
+
+import hashlib
+import json
+
+
+def cache_key(asked):
+    if asked["temperature"] > 0:
+        return None
+    no_matter = {"user", "stream", "stream_options", "prompt"}
+    kept = {name: value for name, value in asked.items() if name not in no_matter}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
