@@ -30,7 +30,7 @@ def cache_key(asked: Mapping[str, Any]) -> bytes | None:
     """
     if asked["temperature"] > 0:
         return None
-    kept = {name: value for name, value in asked.items() if name not in _NOT_OF_THE_ANSWER}
+    kept = {name: asked[name] for name in asked if name not in _NOT_OF_THE_ANSWER}
     return hashlib.sha256(orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)).digest()
 
 
