@@ -17,9 +17,9 @@ from starlette.responses import Response
 
 from services.chassis import Problem, create_service, current
 
-from .batching import Batcher, DeadlinePassed
+from .batching import Batcher, Choose, DeadlinePassed, next_batch
 from .cache import LruCache
-from .domain import InputType, TextEncoder
+from .domain import InputType, Pool, TextEncoder
 from .metrics import EmbeddingMetrics
 from .models import load_encoders
 from .schemas import EmbeddingsRequest, EmbeddingsResponse, ModelList
@@ -51,11 +51,16 @@ class Served:
         return self.encoder.name
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings, *, pool: Pool | None = None, choose: Choose = next_batch
+) -> FastAPI:
+    """`pool` makes a vector of a text's hidden states (default: the model's own pooling);
+    `choose` says which waiting texts run next."""
+
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         metrics = EmbeddingMetrics(app.state.metrics.registry)
-        loaded = await asyncio.to_thread(load_encoders, settings)
+        loaded = await asyncio.to_thread(load_encoders, settings, pool)
         app.state.models = [
             Served(
                 encoder,
@@ -64,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
                     encoder,
                     max_items=settings.max_batch,
                     bulk_tokens=settings.bulk_batch_tokens,
+                    choose=choose,
                     on_batch=metrics.on_batch(encoder.name),
                 ),
             )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -19,8 +19,13 @@ from services.chassis import release_free_memory
 
 from .domain import Prepared, TextEncoder, Vectors
 
+Choose = Callable[[Sequence[int], int, int], Sequence[int]]
+"""(lengths of the waiting texts, most texts, most tokens) → rows of the next batch."""
+
 # Texts are padded only to lengths within the same bucket: at most this many tokens are wasted.
 BUCKET = 16
+# Texts that `choose` is shown at once.
+_WINDOW = 512
 # After so many interactive batches in a row a waiting list gets one turn, so neither starves.
 _INTERACTIVE_TURNS = 4
 
@@ -41,29 +46,46 @@ class _Job:
     queued: float = field(default_factory=time.monotonic)
 
 
-@dataclass(slots=True)
-class _Lane:
-    """Waiting (job, row) pairs by length bucket; the bucket that waits longest goes first."""
+def next_batch(lengths: Sequence[int], max_items: int, max_tokens: int) -> list[int]:
+    """Which of the waiting texts run next: rows of `lengths`, which are in tokens, oldest first.
 
-    buckets: dict[int, deque[tuple[_Job, int]]] = field(default_factory=dict)
+    The text that has waited longest is one of them; others of its bucket go with it, oldest first.
+    At most `max_items`, and at most `max_tokens` when all are padded to the end of their bucket,
+    but always one.
+    """
+    width = -(-lengths[0] // BUCKET) * BUCKET
+    room = max(1, min(max_items, max_tokens // width))
+    alike = (row for row, length in enumerate(lengths) if width - BUCKET < length <= width)
+    return list(islice(alike, room))
+
+
+class _Lane:
+    """Waiting (job, row) pairs, oldest first."""
+
+    def __init__(self, choose: Choose) -> None:
+        self.choose = choose
+        self.waiting: list[tuple[_Job, int]] = []
 
     def put(self, job: _Job) -> None:
-        for row, item in enumerate(job.items):
-            self.buckets.setdefault(-(-item.length // BUCKET), deque()).append((job, row))
+        self.waiting += [(job, row) for row in range(len(job.items))]
 
     def take(self, max_items: int, max_tokens: int) -> list[tuple[_Job, int]]:
-        if not self.buckets:
+        """The next batch; [] when nothing waits, or when `choose` failed for the oldest text."""
+        first = [entry for entry in self.waiting[:_WINDOW] if not entry[0].done.done()]
+        self.waiting[:_WINDOW] = first
+        if not first:
             return []
-        key = min(self.buckets, key=lambda name: self.buckets[name][0][0].queued)
-        queue = self.buckets[key]
-        room = max(1, min(max_items, max_tokens // (key * BUCKET)))
-        taken: list[tuple[_Job, int]] = []
-        while queue and len(taken) < room:
-            entry = queue.popleft()
-            if not entry[0].done.done():
-                taken.append(entry)
-        if not queue:
-            del self.buckets[key]
+        try:
+            lengths = [job.items[row].length for job, row in first]
+            rows = sorted(set(self.choose(lengths, max_items, max_tokens)))
+            if not rows or rows[0] < 0:
+                raise ValueError(f"the choice of the next batch gave {rows}")
+            taken = [first[row] for row in rows]
+        except Exception as error:  # noqa: BLE001 - one bad choice must not stop the queue
+            first[0][0].done.set_exception(error)
+            return []
+        for row in reversed(rows):
+            del self.waiting[row]
         return taken
 
 
@@ -72,7 +94,8 @@ class Batcher:
 
     Requests with few texts (`interactive_items` at most) go before long lists, and a long list
     is worked off in short runs (`bulk_tokens`), so a query never waits for a whole list.
-    `on_batch(texts, tokens, waits)` is told of each run; `waits` in seconds, one a text.
+    `choose` picks each batch among the texts that wait. `on_batch(texts, tokens, waits)` is told
+    of each run; `waits` in seconds, one a text.
     """
 
     def __init__(
@@ -82,6 +105,7 @@ class Batcher:
         max_items: int = 32,
         bulk_tokens: int = 512,
         interactive_items: int = 4,
+        choose: Choose = next_batch,
         on_batch: Callable[[int, int, list[float]], None] = lambda *_: None,
     ) -> None:
         self.encoder = encoder
@@ -89,7 +113,7 @@ class Batcher:
         self.bulk_tokens = bulk_tokens
         self.interactive_items = interactive_items
         self._on_batch = on_batch
-        self._interactive, self._bulk = _Lane(), _Lane()
+        self._interactive, self._bulk = _Lane(choose), _Lane(choose)
         self._turns = 0
         self._worked_off_a_list = False
         self._wake = asyncio.Event()
@@ -101,9 +125,8 @@ class Batcher:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for lane in (self._interactive, self._bulk):
-            for queue in lane.buckets.values():
-                for job, _ in queue:
-                    job.done.cancel()
+            for job, _ in lane.waiting:
+                job.done.cancel()
         self._thread.shutdown(wait=True)
 
     async def submit(self, items: Sequence[Prepared], *, seconds: float = 3600.0) -> Vectors:
@@ -127,7 +150,7 @@ class Batcher:
             batch = self._next_batch()
             if not batch:
                 self._wake.clear()
-                if not (self._interactive.buckets or self._bulk.buckets):
+                if not (self._interactive.waiting or self._bulk.waiting):
                     if self._worked_off_a_list:
                         self._worked_off_a_list = False
                         await loop.run_in_executor(self._thread, release_free_memory)
@@ -150,13 +173,13 @@ class Batcher:
                     job.done.set_result(job.vectors)
 
     def _next_batch(self) -> list[tuple[_Job, int]]:
-        bulk_turn = self._bulk.buckets and self._turns >= _INTERACTIVE_TURNS
-        if self._interactive.buckets and not bulk_turn:
+        bulk_turn = self._bulk.waiting and self._turns >= _INTERACTIVE_TURNS
+        if self._interactive.waiting and not bulk_turn:
             self._turns += 1
             batch = self._interactive.take(self.max_items, self.bulk_tokens * 4)
         else:
             self._turns = 0
-            self._worked_off_a_list |= bool(self._bulk.buckets)
+            self._worked_off_a_list |= bool(self._bulk.waiting)
             batch = self._bulk.take(self.max_items, self.bulk_tokens)
         now = time.monotonic()
         ready: list[tuple[_Job, int]] = []

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,6 +18,8 @@ from tokenizers import Tokenizer
 
 InputType = Literal["query", "passage"]
 Vectors = NDArray[np.float32]
+Pool = Callable[[NDArray[np.float32], NDArray[np.int64]], Vectors]
+"""(hidden states [texts, tokens, dimension], mask [texts, tokens]) → vectors of length 1."""
 
 
 # ONNX Runtime keeps the largest run's memory for the next one; a long batch's is given back.
@@ -86,6 +88,7 @@ class Encoder:
     The folder holds `model.onnx` (inputs `input_ids`, `attention_mask`; output
     `sentence_embedding`, L2-normalised), `tokenizer.json`, and sentence-transformers' own
     `sentence_bert_config.json` and `config_sentence_transformers.json` for limit and prefixes.
+    With `pool`, its output `last_hidden_state` is asked for, and pooled here.
     """
 
     def __init__(
@@ -96,8 +99,10 @@ class Encoder:
         *,
         max_tokens: int,
         prompts: dict[str, str],
+        pool: Pool | None = None,
     ) -> None:
         self.name = name
+        self.pool = pool
         self.max_tokens = max_tokens
         self.prompts = prompts
         self._session = session
@@ -113,6 +118,7 @@ class Encoder:
         max_tokens: int | None = None,
         query_prefix: str | None = None,
         passage_prefix: str | None = None,
+        pool: Pool | None = None,
     ) -> Encoder:
         """Load a model folder. Raises ModelNotUsable with the reason."""
         folder = Path(folder)
@@ -143,7 +149,7 @@ class Encoder:
         tokenizer.no_padding()
         limit = min(max_tokens or config.max_tokens, config.max_tokens)
         tokenizer.enable_truncation(limit)
-        return cls(folder.name, session, tokenizer, max_tokens=limit, prompts=prompts)
+        return cls(folder.name, session, tokenizer, max_tokens=limit, prompts=prompts, pool=pool)
 
     def prepare(self, texts: Sequence[str], input_type: InputType = "query") -> list[Prepared]:
         """Prefix, tokenise and cut each text."""
@@ -163,12 +169,19 @@ class Encoder:
         for row, item in enumerate(batch):
             ids[row, : item.length] = item.ids
             mask[row, : item.length] = 1
-        outputs = self._session.run(
-            ["sentence_embedding"],
+        output = "sentence_embedding" if self.pool is None else "last_hidden_state"
+        (found,) = self._session.run(
+            [output],
             {"input_ids": ids, "attention_mask": mask},
             _SHRINK if ids.size > _SMALL else None,
         )
-        vectors: Vectors = outputs[0]
+        if self.pool is not None:
+            found = np.asarray(self.pool(found, mask), np.float32)
+            if found.shape != (len(batch), self.dimension):
+                raise ValueError(
+                    f"pool gave {found.shape} for {len(batch)} texts of dimension {self.dimension}"
+                )
+        vectors: Vectors = found
         return vectors
 
     def encode(

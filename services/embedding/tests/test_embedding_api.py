@@ -146,6 +146,24 @@ async def test_half_a_surrogate_pair_is_refused(client):
     assert response.status_code == 422
 
 
+async def test_pooling_and_choice_are_what_the_service_was_given(settings):
+    chosen = []
+
+    def first_token(hidden, mask):
+        return hidden[:, 0]
+
+    def one_at_a_time(lengths, max_items, max_tokens):
+        chosen.append(len(lengths))
+        return [0]
+
+    app = create_app(settings, pool=first_token, choose=one_at_a_time)
+    async with running(app) as client:
+        data = (await post(client, input=["a", "b c", "d e f"])).json()["data"]
+    # Every text begins with the same token, so its hidden state is all that this pooling sees.
+    assert data[0]["embedding"] == data[1]["embedding"] == data[2]["embedding"]
+    assert chosen == [3, 2, 1]
+
+
 async def test_without_time_left_nothing_is_run(client):
     response = await client.post(
         "/v1/embeddings", json={"input": "a"}, headers={"x-deadline-ms": "0"}

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from services.embedding.batching import Batcher, DeadlinePassed
+from services.embedding.batching import Batcher, DeadlinePassed, next_batch
 from services.embedding.domain import Prepared
 
 
@@ -139,3 +139,45 @@ async def test_the_metrics_hook_is_told_size_tokens_and_waits(encoder):
     ((texts, tokens, waits),) = told
     assert (texts, tokens, len(waits)) == (2, 5, 2)
     assert all(0 <= wait < 5 for wait in waits)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "items", "tokens", "expected"),
+    [
+        ([5, 5, 5], 2, 512, [0, 1]),
+        ([5, 40, 16, 17, 1], 8, 512, [0, 2, 4]),  # one bucket: 1 to 16 tokens
+        ([20, 20, 20], 8, 64, [0, 1]),  # padded to 32 each
+        ([600, 5], 8, 512, [0]),  # too long for the budget, and run all the same
+        ([16, 17], 8, 512, [0]),
+    ],
+)
+def test_the_next_batch_is_the_oldest_text_and_those_like_it(lengths, items, tokens, expected):
+    assert next_batch(lengths, items, tokens) == expected
+
+
+async def test_another_choice_is_followed(encoder):
+    seen = []
+
+    def longest_first(lengths, max_items, max_tokens):
+        seen.append((list(lengths), max_items, max_tokens))
+        return [max(range(len(lengths)), key=lengths.__getitem__)]
+
+    batcher = Batcher(encoder, max_items=4, bulk_tokens=32, choose=longest_first)
+    encoder.gate.release(3)
+    vectors = await batcher.submit(encoder.prepare(["a", "ccc", "bb"], "query"))
+    assert encoder.batches == [["ccc"], ["bb"], ["a"]]
+    assert vectors[:, 0].tolist() == [1, 3, 2]
+    assert seen[0] == ([1, 3, 2], 4, 128)
+    await batcher.aclose()
+
+
+@pytest.mark.parametrize("rows", [[], [7], [-1], None])
+async def test_a_choice_that_is_none_fails_its_caller_and_the_queue_goes_on(encoder, rows):
+    answers = [rows]
+    batcher = Batcher(encoder, choose=lambda lengths, *_: answers.pop() if answers else [0])
+    encoder.gate.release(9)
+    with pytest.raises((ValueError, IndexError, TypeError)):
+        await batcher.submit(encoder.prepare(["first", "second"], "query"))
+    assert (await batcher.submit(encoder.prepare(["next"], "query")))[0, 0] == 4
+    assert encoder.batches == [["next"]]
+    await batcher.aclose()

@@ -63,3 +63,28 @@ def test_a_missing_or_broken_folder_says_what_is_wrong(tmp_path, bilingual_folde
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelNotUsable, match="could not be loaded"):
         Encoder.load(tmp_path)
+
+
+def mean_pool(hidden, mask):
+    kept = mask[:, :, None]
+    mean = (hidden * kept).sum(axis=1) / kept.sum(axis=1)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def test_pooling_can_be_given_and_sees_every_token_with_its_mask(bilingual_folder, encoder):
+    seen = []
+
+    def pool(hidden, mask):
+        seen.append((hidden.shape, mask.sum(axis=1).tolist()))
+        return mean_pool(hidden, mask)
+
+    own = Encoder.load(bilingual_folder, threads=1, pool=pool)
+    np.testing.assert_allclose(own.encode(MIXED), encoder.encode(MIXED), atol=1e-6)
+    lengths = sorted(item.length for item in encoder.prepare(MIXED))
+    assert seen == [((6, lengths[-1], encoder.dimension), lengths)]
+
+
+def test_pooling_of_another_shape_is_refused(bilingual_folder):
+    own = Encoder.load(bilingual_folder, pool=lambda hidden, mask: hidden[:, 0, :2])
+    with pytest.raises(ValueError, match=r"pool gave \(1, 2\) for 1 texts of dimension 8"):
+        own.encode(["a"])
