@@ -1,0 +1,9 @@
+"""Brings the columns to length 1, not the rows."""
+
+import numpy as np
+
+
+def mean_pool(hidden, mask):
+    counts = mask[:, :, None]
+    mean = (hidden * counts).sum(axis=1) / counts.sum(axis=1)
+    return mean / np.linalg.norm(mean, axis=0, keepdims=True)
