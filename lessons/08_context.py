@@ -15,21 +15,21 @@
 #
 # **The step.** In the monolith this is string handling between the search and the prompt. Here it is a
 # service, `context_aggregation`, and it owns the model's tokenizer. You write two of its steps.
+#
+# **The answers before the step.** A split may change the architecture, never the result. So the twenty
+# fixed questions come first, in two halves, and again at the end. Where the language model has to write
+# the answers, a half takes up to a minute.
 
 # %%
 import workshop
 
 here = workshop.start()
 
-# %% [markdown]
-# ## The answers before the step
-#
-# A split may change the architecture, never the result. So the fixed questions come first. Where the
-# language model has to write the answers, because it has not done so since the start, this takes a
-# minute or two.
+# %%
+before = workshop.fixed_answers(1, 10)
 
 # %%
-before = workshop.fixed_answers()
+before += workshop.fixed_answers(11, 20)
 assert all(answer.passages and answer.text for answer in before)
 
 # %% [markdown]
@@ -78,7 +78,7 @@ def post(url, **body):
     return json.load(urllib.request.urlopen(request, timeout=50))
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def first_word(budget):
     """(tokens of the prompt, seconds until one token of the answer was there)."""
     context = f"{secrets.token_hex(3)}\n{build(cases[0], budget).context}"
@@ -90,7 +90,6 @@ def first_word(budget):
     return answer["usage"]["prompt_tokens"], time.perf_counter() - started
 
 
-# %% tags=["nbval-ignore-output"]
 waits = [first_word(budget) for budget in (60, 130, 260)]
 for tokens, seconds in waits:
     print(f"{tokens:>4} tokens in the prompt: {seconds:.2f} s to the first word")
@@ -111,8 +110,15 @@ print("a larger budget makes a longer prompt")
 #
 # Portuguese, by almost a third, with hardly more words. The tokenizer was made from text that is
 # mostly English, so it has whole tokens for English words and pieces for others. The same
-# budget holds less Portuguese.
+# budget holds less Portuguese. So characters or words are a poor ruler: the service counts with the model's
+# own tokenizer.
 # </details>
+#
+# ## Duplicates
+#
+# Two copies of a page are in most collections: an old version, a page with another header.
+# Each copy costs tokens and says nothing new. Equality does not find them; **word triples** do
+# (Broder, 1997). The second cell shows it on a sentence of nine words, of which one is changed.
 
 # %%
 from services.context_aggregation.evaluate import read_handbook
@@ -126,15 +132,6 @@ for section in sections.values():
 for language in size:
     print(language, f"{size[language] / said[language]:.2f} tokens a word")
 print(f"pt / en: {size['pt'] / size['en']:.2f} in tokens, {said['pt'] / said['en']:.2f} in words")
-
-# %% [markdown]
-# So characters or words are a poor ruler. The service counts with the model's own tokenizer.
-#
-# ## Duplicates
-#
-# Two copies of a page are in most collections: an old version, a page with another header.
-# Each copy costs tokens and says nothing new. Equality does not find them; **word triples** do
-# (Broder, 1997). Here is one word changed in a sentence of nine.
 
 # %%
 one = "a breaker opens after five failures in a row"
@@ -204,18 +201,17 @@ workshop.check("08.1")
 # None. It was written as one book. On this corpus the step finds nothing to do, so it
 # cannot improve an answer. It pays off where the same text comes in twice.
 # </details>
+#
+# After that, make it happen: every page is uploaded a second time, with one sentence added, and its copy
+# is found right behind it. `kept` says for each question whether its answer's keywords are in the context,
+# here of 260 tokens; `gain` is the mean difference of two such rounds with its 95 % interval (paired bootstrap,
+# question by question).
 
 # %%
 texts = [section["text"] for section in sections.values()]
 print("duplicates among", len(texts), "sections:", len(find_duplicates(texts, 0.8)))
 
-# %% [markdown]
-# Now make it happen: every page is uploaded a second time, with one sentence added, and its copy
-# is found right behind it. We look at how many questions still have their answer's keywords
-# in a context of 260 tokens.
 
-
-# %%
 def twice(case):
     """The case with every passage followed by its copy."""
     passages = []
@@ -225,30 +221,22 @@ def twice(case):
     return case | {"passages": passages}
 
 
-def keep_all(texts, similarity):
-    return {}
-
-
 # %%
 from workshop.evaluation.intervals import bootstrap
 
 
 def kept(cases, budget, **steps):
-    """For each question 1 if its keywords are in the context, else 0."""
     return [float(survives(c["keywords"], build(c, budget, **steps).context)) for c in cases]
 
 
 def gain(new, old):
-    """The mean difference with its 95 % interval: the paired bootstrap, question by question."""
     found = bootstrap([a - b for a, b in zip(new, old, strict=True)])
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {found.verdict}"
 
 
-# %%
 doubled = [twice(case) for case in cases]
-once = kept(cases, 260)
-stay = kept(doubled, 260, duplicates=keep_all)
-gone = kept(doubled, 260, duplicates=find_duplicates)
+once, gone = kept(cases, 260), kept(doubled, 260, duplicates=find_duplicates)
+stay = kept(doubled, 260, duplicates=lambda texts, similarity: {})
 for name, found in {"once": once, "twice": stay, "twice, yours at work": gone}.items():
     print(f"{name:<21} {sum(found) / len(found):.3f}")
 print("yours over doing nothing:", gain(gone, stay))
@@ -260,25 +248,12 @@ print("yours over doing nothing:", gain(gone, stay))
 #
 # ## A budget that you can check by eye
 #
-# First, what must not happen. Here is the shortest way to keep a limit.
+# First, what must not happen. Here is the shortest way to keep a limit: cut the text there.
 
 # %%
 text = "[1] Breakers\nA breaker opens after five failures.\n[2] Caches\nEntries expire after 60 s."
-print(text[:52])
-print("---")
-print(text[:83])
+print(text[:52], text[:83], sep="\n---\n")
 
-# %% [markdown]
-# The first cut leaves `[2`, a citation of nothing; the second says that entries expire "after 6". A
-# model repeats both with confidence. So the unit is a **piece**: a sentence, list item, table or code block
-# that goes in whole or not at all. Each comes with
-#
-# - `passage` and `place`: the rank of its passage, and its own place in it, both from 0;
-# - `parts`: place → text. Its own, and those of sentences that it leans on ("It opens …" needs the
-#   sentence before it). They stay together. `text.tokens` is their length;
-# - `head`: the numbered heading of its passage, needed **once** a passage.
-
-# %%
 from services.context_aggregation.domain import Counted, Piece
 
 
@@ -290,6 +265,18 @@ def piece(passage, place, head, parts):
     texts = {at: Counted(text, by_words) for at, text in parts.items()}
     return Piece(passage, place, texts, Counted(head, by_words))
 
+
+# %% [markdown]
+# The first cut leaves `[2`, a citation of nothing; the second says that entries expire "after 6". A
+# model repeats both with confidence. So the unit is a **piece**: a sentence, list item, table or code block
+# that goes in whole or not at all. Each comes with
+#
+# - `passage` and `place`: the rank of its passage, and its own place in it, both from 0;
+# - `parts`: place → text. Its own, and those of sentences that it leans on ("It opens …" needs the
+#   sentence before it). They stay together. `text.tokens` is their length;
+# - `head`: the numbered heading of its passage, needed **once** a passage.
+#
+# `piece` above makes one by hand; a token is a word there.
 
 # %%
 counts = "A breaker counts failures."
@@ -377,24 +364,18 @@ print(write(chosen))
 print("---\n", [(p.passage, p.place) for p in chosen], by_words(write(chosen)), "of 20")
 
 # %% [markdown]
-# The same function in the real step, with the model's tokens. The service scores each sentence
-# against the question first; that decides which pieces are "best".
-
-# %%
-case = next(c for c in cases if c["language"] == "en")
-built = build(case, 90, fit=fit)
-print(case["query"], "\n")
-print(built.context)
-print("---\n", built.tokens, "tokens;", len(built.dropped), "passages have no room")
-
-# %% [markdown]
-# `sources` keeps, for each number, the ids of its passages. That is how a `[1]` in an answer becomes a
-# link, and why numbers in a passage's own text (`[12]`) are written `(12)`: the model must not cite them.
+# Next comes the same function in the real step, with the model's tokens. The service scores each sentence
+# against the question first; that decides which pieces are "best". It keeps, for each number, the ids of its
+# passages. That is how a `[1]` in an answer becomes a link, and why numbers in a passage's own text (`[12]`)
+# are written `(12)`: the model must not cite them.
 #
-# How full does the budget get, and was the finished text ever too long?
+# Then all questions: how full does the budget get, and was the finished text ever too long?
 
 # %%
 gaps = []
+case = next(c for c in cases if c["language"] == "en")
+built = build(case, 90, fit=fit)
+print(case["query"], built.context, f"{built.tokens} tokens", sep="\n---\n")
 
 
 def spy(pieces, budget, *, write, count):
@@ -405,8 +386,8 @@ def spy(pieces, budget, *, write, count):
 
 for case in cases:
     assert build(case, 260, fit=spy).tokens <= 260
-print(f"on average {-sum(gaps) / len(gaps):.0f} tokens of 260 stay unused")
-print("contexts that were too long before the last step:", sum(gap > 0 for gap in gaps))
+unused = -sum(gaps) / len(gaps)
+print(f"\nall: on average {unused:.0f} of 260 unused; too long: {sum(gap > 0 for gap in gaps)}")
 
 # %% [markdown]
 # On the handbook the estimate is on the safe side, and nothing had to be taken back. The last step is there
@@ -430,6 +411,8 @@ mine = [kept(cases, budget, fit=fit) for budget in budgets]
 shares = [[sum(found) / len(found) for found in arm] for arm in (cut, mine)]
 for row in zip(budgets, *shares, strict=True):
     print("{:>4} tokens: truncation {:.3f}, choosing {:.3f}".format(*row))
+for place in (1, 3, 6):
+    print(f"{budgets[place]:>4} tokens: choosing gains {gain(mine[place], cut[place])}")
 
 # %%
 from matplotlib import pyplot as plt
@@ -444,11 +427,6 @@ plt.xlabel("budget, tokens (the line: the service's default)")
 plt.ylabel("keywords still there")
 plt.legend()
 plt.show()
-
-# %%
-for budget in (130, 260, 1600):
-    place = budgets.index(budget)
-    print(f"{budget:>4} tokens: choosing over truncation {gain(mine[place], cut[place])}")
 
 # %% [markdown]
 # At 130 tokens choosing wins beyond doubt. At 260, the default, the interval leaves out zero by a
@@ -489,11 +467,15 @@ print(f"sources in a context of 260 tokens, on average: {sum(sizes[0]) / len(cas
 # here, and this lesson measures no effect of order: keywords in a text cannot show one. Take the finding as
 # theirs. Before you turn it on, measure answers, with your model and your length.
 #
-# ## Your service
+# ## Your service, the step, the proof, the bill
 #
 # `my_services/context_aggregation/` holds your two files. The reference's `create_app` takes them as
 # arguments. First yours runs alone, beside the reference, on the passages of nineteen questions. Then
-# `check` holds it to the **contract**: what every `context_aggregation` must keep, whoever wrote it.
+# `check` holds it to the **contract**: what every `context_aggregation` must keep, whoever wrote it. Then yours
+# takes the reference's place, same port, same neighbours, and the twenty questions are asked again.
+#
+# Last, the bill: what does it cost as a service, on this machine, now? The request of the bill holds two short
+# passages. A real one holds six whole ones, so its bytes are counted as well.
 
 
 # %%
@@ -513,21 +495,10 @@ print(len(yours), "contexts, equal to the reference's")
 # %% tags=["check"]
 workshop.check("08")
 
-# %% [markdown]
-# ## The step, and the proof
-#
-# Now yours takes the reference's place: same port, same neighbours. Then the twenty questions again.
-
 # %%
 workshop.swap("context_aggregation")
 after = workshop.fixed_answers()
 workshop.same(before, after)
-
-# %% [markdown]
-# ## The bill
-#
-# What does it cost as a service, on this machine, now? The request of the bill holds two short passages. A
-# real one holds six whole ones, so its bytes are counted as well.
 
 # %% tags=["nbval-ignore-output"]
 bill = workshop.bill("context_aggregation")
@@ -543,8 +514,6 @@ sent = sum(len(json.dumps(case["passages"]).encode()) for case in some) / len(so
 got = sum(len(json.dumps(built).encode()) for built in theirs) / len(some)
 assert sent > got > 0
 print("measured over", line.calls, "calls; more travels in than out")
-
-# %%
 workshop.restore("context_aggregation")
 
 # %% [markdown]
