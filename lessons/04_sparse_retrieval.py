@@ -146,7 +146,7 @@ def term_frequency(count, length, average, *, k1=1.2, b=0.75):
 # %% tags=["check"]
 workshop.check("04.2")
 
-# %%
+# %% id="worth-of-a-word"
 from matplotlib import pyplot as plt
 
 counts = range(16)
@@ -342,7 +342,7 @@ assert gain["paraphrase", "pt"].verdict == "same"
 assert "worse" not in {interval.verdict for interval in gain.values()}
 print("keywords win plain questions and English paraphrases, not Portuguese paraphrases")
 
-# %%
+# %% id="gain-by-kind"
 names = [" ".join(kind) for kind in kinds]
 means = [each.mean for each in gain.values()]
 around = [[g.mean - g.low for g in gain.values()], [g.high - g.mean for g in gain.values()]]

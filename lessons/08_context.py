@@ -414,7 +414,7 @@ for row in zip(budgets, *shares, strict=True):
 for place in (1, 3, 6):
     print(f"{budgets[place]:>4} tokens: choosing gains {gain(mine[place], cut[place])}")
 
-# %%
+# %% id="kept-by-budget"
 from matplotlib import pyplot as plt
 
 plt.figure(figsize=(6, 3.2))
