@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import unquote
 
 import typer
 from rich.console import Console
@@ -183,27 +184,31 @@ def _for_marp(deck: Deck, page: Any) -> str:
 
 
 def _picture(deck: Deck, found: re.Match[str]) -> str:
-    """A picture of the repository, or with `solutions/NN.ipynb#cell-id` the one a cell drew."""
-    place, _, cell_id = found[2].partition("#")
+    """A picture of the repository, or with `solutions/NN.ipynb#CELL` the one a cell drew."""
+    place, _, cell = found[2].partition("#")
     path = (deck.path.parent / place).resolve()
     content, media = None, _MEDIA.get(path.suffix, "")
     if path.is_file() and path.is_relative_to(paths.ROOT):
         if media:
             content = path.read_bytes()
         elif path.suffix == ".ipynb":
-            content, media = _drawn(path, cell_id), _MEDIA[".png"]
+            content, media = _drawn(path, unquote(cell)), _MEDIA[".png"]
     if content is None:
         raise WorkshopError(f"slides/{deck.path.name}: there is no picture {found[2]}.")
     return _image(content, media, found[1])
 
 
-def _drawn(notebook: Path, cell_id: str) -> bytes | None:
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        if cell["id"] == cell_id:
-            for output in cell.get("outputs", []):
-                if png := output.get("data", {}).get("image/png"):
-                    return base64.b64decode("".join(png))
-    return None
+def _drawn(notebook: Path, cell: str) -> bytes | None:
+    """The picture of the cell with this id, else of the only one whose source holds this text."""
+    drawn = [
+        (each["id"], "".join(each["source"]), base64.b64decode("".join(png)))
+        for each in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        for output in each.get("outputs", [])
+        if (png := output.get("data", {}).get("image/png"))
+    ]
+    found = [png for name, _, png in drawn if name == cell]
+    found = found or [png for _, source, png in drawn if cell and cell in source]
+    return found[0] if len(found) == 1 else None
 
 
 def _image(content: bytes, media: str, text: str, kind: str = "picture") -> str:

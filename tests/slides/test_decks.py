@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -149,3 +150,17 @@ def test_figures_without_a_marker_are_seen() -> None:
         assert FIGURE.findall(text), text
     for text in ("lesson 05", "1/61", "the 95 % interval", "k is 60", "version v1.2.3"):
         assert FIGURE.findall(text) == [], text
+
+
+def test_a_picture_of_a_notebook_is_found_by_its_id_or_by_its_source(tmp_path: Path) -> None:
+    def cell(name: str, source: str, png: str) -> dict[str, object]:
+        return {"id": name, "source": [source], "outputs": [{"data": {"image/png": png}}]}
+
+    notebook = tmp_path / "a.ipynb"
+    cells = [cell("gains", "bars()", "YQ=="), cell("x-1", "plot(gains)", "Yg==")]
+    notebook.write_text(json.dumps({"cells": [*cells, cell("x-2", "plot(other)", "Yw==")]}))
+    assert slides._drawn(notebook, "gains") == b"a"
+    assert slides._drawn(notebook, "plot(other)") == b"c"
+    assert slides._drawn(notebook, "plot(") is None  # two have it
+    assert slides._drawn(notebook, "nothing") is None
+    assert slides._drawn(notebook, "") is None
