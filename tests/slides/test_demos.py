@@ -37,6 +37,12 @@ def test_each_rule_has_an_example() -> None:
         assert not re.search(pattern, " 1. Scaling  en/scaling#x  0.0323\n    ranks: sparse 1.")
 
 
+def test_what_a_trace_says_of_a_stage_is_compared() -> None:
+    bars = ["reranking    █   3.8  degraded    ", "reranking  ███  12.1  degraded"]
+    assert {sanitized(bar) for bar in bars} == {"reranking BAR degraded"}
+    assert sanitized("reranking    █   3.8    ") == "reranking BAR "
+
+
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(300)
