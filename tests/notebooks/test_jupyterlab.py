@@ -160,9 +160,7 @@ def test_lesson_00_runs_to_its_end_and_shows_what_it_promises(
     shows(cell_with(page, 'workshop.check("00")'), f"00: {checks} of {checks} green")
 
 
-def test_an_answer_is_folded_until_somebody_opens_it(
-    address: str, chromium: Any
-) -> None:
+def test_an_answer_is_folded_until_somebody_opens_it(address: str, chromium: Any) -> None:
     page = chromium.new_page()
     page.goto(address.format(START.notebook.name))
     fold = page.locator(".jp-Notebook details").first

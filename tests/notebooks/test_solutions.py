@@ -94,7 +94,9 @@ def durations(said: str) -> str:
 
 
 def test_durations_are_summed_for_each_notebook() -> None:
-    said = "2.50s call     solutions/05_x.ipynb::Cell 3\n1.00s setup    solutions/05_x.ipynb::Cell 0"
+    said = (
+        "2.50s call     solutions/05_x.ipynb::Cell 3\n1.00s setup    solutions/05_x.ipynb::Cell 0"
+    )
     assert durations(said) == "05_x: 3.5 s, slowest cell 2.5 s\nall: 3.5 s"
 
 
