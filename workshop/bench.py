@@ -501,7 +501,7 @@ def _process(
 ) -> Iterator[tuple[int, str]]:
     """Run one service alone on a free port until the block ends: (pid, base URL)."""
     with tempfile.TemporaryDirectory(prefix="workshop-bench-") as folder:
-        port = system.free_port_base(20000)
+        port = system.free_port()
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=paths.ROOT,

@@ -31,10 +31,7 @@ def remember(*names: str) -> None:
         return
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     found = {**dict.fromkeys(names, now), **passed()}
-    _record().parent.mkdir(parents=True, exist_ok=True)
-    temporary = _record().with_suffix(".tmp")
-    temporary.write_text(json.dumps(found, indent=1, sort_keys=True))
-    temporary.replace(_record())
+    paths.replace_file(_record(), json.dumps(found, indent=1, sort_keys=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,10 +108,7 @@ def _remember(key: str, digest: str) -> None:
         every = dict(json.loads(_record().read_text()))
     except (OSError, ValueError):
         every = {}
-    _record().parent.mkdir(parents=True, exist_ok=True)
-    temporary = _record().with_suffix(".tmp")
-    temporary.write_text(json.dumps(every | {str(folder()): known}, indent=1))
-    temporary.replace(_record())
+    paths.replace_file(_record(), json.dumps(every | {str(folder()): known}, indent=1))
 
 
 def _stamp() -> str:

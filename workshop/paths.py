@@ -29,3 +29,13 @@ def run_dir() -> Path:
 
 def logs_dir() -> Path:
     return home() / "logs"
+
+
+def replace_file(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write `text` to `path` in one step: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)

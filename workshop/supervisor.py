@@ -32,7 +32,7 @@ import psutil
 from setproctitle import setproctitle
 
 from .catalogue import ProcessSpec
-from .paths import ROOT
+from .paths import ROOT, replace_file
 
 PRELOAD: dict[int, tuple[str, ...]] = {
     1: (
@@ -384,11 +384,7 @@ class Supervisor:
     def write_state(self) -> None:
         control = {"port": self.listener.getsockname()[1], "token": self.token}
         text = json.dumps({**self.describe(), "control": control}, indent=1)
-        temporary = self.state_file.with_suffix(".tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(text)
-        temporary.replace(self.state_file)
+        replace_file(self.state_file, text, mode=0o600)
 
     def say(self, text: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S")

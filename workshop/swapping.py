@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -32,9 +31,7 @@ class Served:
     def __init__(self, name: str, **settings: object) -> None:
         self.name = name
         my_services.prepare(name)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = system.free_port()
         self.url = f"http://127.0.0.1:{port}"
         paths.logs_dir().mkdir(parents=True, exist_ok=True)
         self.log = paths.logs_dir() / f"my_{name}.log"

@@ -384,6 +384,13 @@ def free_port_base(first: int = 18000) -> int:
     raise WorkshopError("No range of 22 free ports was found.", "Close some programs.")
 
 
+def free_port() -> int:
+    """One port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import secrets
-import socket
 import subprocess
 import time
 import urllib.request
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from workshop import browser, course, exercises, fixed, lab, lessons
+from workshop import browser, course, exercises, fixed, lab, lessons, system
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(600)]
 START = course.find("00")
@@ -45,9 +44,7 @@ def address(indexed: Any, system_environment: dict[str, str], desk: Path) -> Ite
     if lacks := browser.missing():
         pytest.skip(lacks)
     fixed.ask(indexed.url("gateway"))  # the model writes them once, outside of any cell's time
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port, token = probe.getsockname()[1], secrets.token_hex(16)
+    port, token = system.free_port(), secrets.token_hex(16)
     own = {
         "WORKSHOP_MY_SERVICES": str(desk.parent / "my_services"),
         "IPYTHONDIR": str(desk.parent / "ipython"),
