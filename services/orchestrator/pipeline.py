@@ -142,6 +142,9 @@ class Pipeline:
         """Seconds left for the stages; below zero when sending the answer needs them all."""
         return current().deadline.left - self.settings.answer_reserve
 
+    def _place(self, name: str) -> int:
+        return next(n for n, stage in enumerate(self._plan) if stage.name == name)
+
     async def _within(
         self, state: State, timing: StageTiming, work: Work, *, needed: bool = False
     ) -> Any:
@@ -149,7 +152,7 @@ class Pipeline:
 
         A stage that is `needed` keeps nothing for those after it: the answer can do without them.
         """
-        at = next(n for n, stage in enumerate(self._plan) if stage.name == timing.stage)
+        at = self._place(timing.stage)
         later = () if needed else self._plan[at + 1 :]
         lost: dict[str, str] = {}
         found = await self._run(work, self._plan[at], later, self._left(), lost)
@@ -206,7 +209,7 @@ class Pipeline:
             "filter": state.question.filter,
         }
         client = self.clients.hybrid
-        in_time = self._left() >= self.settings.search_share / 2
+        in_time = self._left() >= self._plan[self._place("hybrid_search")].least
         with state.trace.stage("hybrid_search") as timing:
             found = await self._within(
                 state,
