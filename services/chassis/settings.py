@@ -1,11 +1,13 @@
 """Settings every service has. A service subclasses this and adds its own fields.
 
 Each field is read from the environment variable PREFIX + FIELD (upper case), for example
-`EMBEDDING_PORT`; a wrong value stops the service at start with the variable's name.
+`EMBEDDING_PORT`; a wrong value stops the service at start with the variable's name. What is secret
+may lie in a file of that name in /run/secrets instead, where Docker and Kubernetes put secrets.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,10 +15,15 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+SECRETS = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
+
+
 class ServiceSettings(BaseSettings):
     """Common settings. Times in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        extra="ignore", env_ignore_empty=True, secrets_dir=SECRETS if SECRETS.is_dir() else None
+    )
 
     name: ClassVar[str] = "service"
 
