@@ -363,9 +363,10 @@ assert set(service_ms) >= {"query_preprocessing", "hybrid_search", "reranking"}
 #
 # <details><summary>Answer</summary>
 #
-# At one question a second, the services: each of them is a process with a runtime of its own. With the
-# load, the script's line rises in steps of everything, the services' in steps of the stage that is
-# short. Whether and where the lines cross depends on your numbers; look at your figure.
+# At one question a second, mostly the services: each of them is a process with a runtime of its own. It is
+# close, since they share the pages of what they all import, and memory that a burst needed goes back to the
+# system. With the load, the script's line rises in steps of everything, the services' in steps of the stage
+# that is short. Whether and where the lines cross depends on your numbers; look at your figure.
 # </details>
 #
 # A stage is counted with the services that only it calls: search with `dense_retrieval`, `sparse_retrieval` and
@@ -387,7 +388,7 @@ for rate in rates:
     services_line.append(once + sum(group[stage] * n for stage, n in needed.items()))
 
 # %% id="memory-over-load"
-assert script_line[0] < services_line[0]
+assert script_line[-1] / script_line[0] > services_line[-1] / services_line[0]
 plt.step(rates, script_line, where="post", label=f"script, {script_ms:.0f} ms a question")
 plt.step(rates, services_line, where="post", label=f"services, {sum(service_ms.values()):.0f} ms")
 plt.xlabel("questions a second")
@@ -437,7 +438,7 @@ bill
 
 # %% tags=["check"]
 assert all(line.on_the_way < line.ms and line.received > 0 for line in bill.lines)
-assert sum(memory.values()) > script_mb
+assert min(memory.values()) > 1
 rag.qdrant.close()
 workshop.check("01")
 
@@ -445,8 +446,8 @@ workshop.check("01")
 # ## What moved, what it cost, what it bought
 #
 # - **Moved:** nothing. You know the script, and you have its numbers.
-# - **The script is better at:** memory at a small load, no bytes and no waiting between stages, one program
-#   to start and one log to read. If your load is small and one team changes it, keep it. "Monolith first"
+# - **The script is better at:** no bytes and no waiting between stages, one program to start, one log to
+#   read, and mostly memory at a small load. If your load is small and one team changes it, keep it. "Monolith first"
 #   (Fowler, 2015) is sound advice.
 # - **It hurts:** when one stage fails, since nothing else is left to answer; when one stage changes, since
 #   everything starts again; when one stage is short, since everything is copied, with its data.

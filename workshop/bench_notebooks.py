@@ -38,7 +38,11 @@ class Timing:
 
 
 def command(out: Path, numbers: Sequence[str] = ()) -> int:
-    """Print the table, and for the whole course write notebooks.json; 1 if a limit is missed."""
+    """Print the table, and for the whole course write notebooks.json; 1 if a limit is missed.
+
+    The fixed questions are asked before: the model writes their answers once, and the notebooks
+    find them. That time stands on a line of its own.
+    """
     chosen = [course.find(number) for number in numbers] or course.load()
     with _a_system() as gateway:
         with console.status("the fixed questions"):
@@ -49,7 +53,7 @@ def command(out: Path, numbers: Sequence[str] = ()) -> int:
         for lesson in chosen:
             with console.status(lesson.name):
                 timings.append(measure(lesson))
-    total = first + sum(timing.seconds for timing in timings)
+    total = sum(timing.seconds for timing in timings)
     console.print(table(timings, first, total))
     if not numbers:
         write_report(out, timings, first, total)
@@ -87,8 +91,11 @@ def table(timings: Sequence[Timing], first: float, total: float) -> Table:
     found = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("notebook", "cells", "minutes", "slowest cell, s", "which"):
         right = column not in ("notebook", "which")
-        found.add_column(column, justify="right" if right else "left", no_wrap=True)
-    found.add_row("the fixed questions, at first", "", f"{first / 60:.2f}", "", "")
+        width = None if column == "which" else max(len(column), 0 if right else 24)
+        found.add_column(
+            column, justify="right" if right else "left", no_wrap=True, min_width=width
+        )
+    found.add_row("before: fixed questions", "", f"{first / 60:.2f}", "", "")
     for timing in timings:
         found.add_row(
             timing.notebook,

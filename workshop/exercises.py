@@ -20,8 +20,10 @@ import sys
 import tempfile
 import traceback
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -150,33 +152,38 @@ def _say(error: Exception, path: Path) -> str:
 
 
 def run_apart(lesson: Lesson, exercise: str | None = None) -> list[Result]:
-    """The exercises' checks in a process of their own, within `PATIENCE` seconds each."""
-    results: list[Result] = []
-    for number in [exercise] if exercise else exercises_of(lesson):
-        checks = [item for item in checks_of(lesson) if item.exercise == number]
-        if not checks:
-            raise WorkshopError(
-                f"Lesson {lesson.number} has no exercise {number}.",
-                f"It has {', '.join(exercises_of(lesson)) or 'none'}.",
-            )
-        command = [sys.executable, "-m", "workshop.exercises", lesson.number, number]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=paths.ROOT,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-            output, why = done.stdout, f"The process ended: {(done.stderr.strip() or '?')[-200:]}"
-        except subprocess.TimeoutExpired as error:
-            output = (error.stdout or b"").decode() if isinstance(error.stdout, bytes) else ""
-            why = f"not done within {PATIENCE:g} s. Look for a loop or a wait that never ends."
-        found = [Result(**json.loads(line)) for line in output.splitlines() if line[:1] == "{"]
-        results += found
-        results += [Result(number, item.title, why) for item in checks[len(found) : len(found) + 1]]
-    return results
+    """The exercises' checks, each exercise in a process of its own, within `PATIENCE` seconds."""
+    checks: dict[str, list[Check]] = {}
+    for item in checks_of(lesson):
+        checks.setdefault(item.exercise, []).append(item)
+    if exercise and exercise not in checks:
+        raise WorkshopError(
+            f"Lesson {lesson.number} has no exercise {exercise}.",
+            f"It has {', '.join(sorted(checks)) or 'none'}.",
+        )
+    wanted = [exercise] if exercise else sorted(checks)
+    with ThreadPoolExecutor() as at_once:
+        found = at_once.map(lambda number: _one_apart(lesson, number, checks[number]), wanted)
+        return list(chain(*found))
+
+
+def _one_apart(lesson: Lesson, number: str, checks: Sequence[Check]) -> list[Result]:
+    command = [sys.executable, "-m", "workshop.exercises", lesson.number, number]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=paths.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        output, why = done.stdout, f"The process ended: {(done.stderr.strip() or '?')[-200:]}"
+    except subprocess.TimeoutExpired as error:
+        output = (error.stdout or b"").decode() if isinstance(error.stdout, bytes) else ""
+        why = f"not done within {PATIENCE:g} s. Look for a loop or a wait that never ends."
+    found = [Result(**json.loads(line)) for line in output.splitlines() if line[:1] == "{"]
+    return found + [Result(number, item.title, why) for item in checks[len(found) : len(found) + 1]]
 
 
 # -- the contract -------------------------------------------------------------------------

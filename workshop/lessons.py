@@ -231,6 +231,7 @@ def run(lesson: Lesson, seconds: dict[str, float] | None = None) -> Any:
         notebook,
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # it warns of a transport that stays on loopback
         record_timing=False,
         coalesce_streams=True,
         store_widget_state=False,
