@@ -14,7 +14,6 @@ from typing import ClassVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 SECRETS = Path(os.environ.get("SECRETS_DIR", "/run/secrets"))
 
 
