@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class BreakerOpen(Exception):
@@ -19,8 +19,8 @@ class Breaker:
     """Closed → (after `threshold` failures in a row) open → (after `reset` seconds) half-open.
 
     Half-open lets exactly one probe through: its success closes the breaker, its failure opens
-    it again. Use as `with breaker: call()`; an exception counts as a failure unless `ignore`
-    says that the dependency is not to blame (a 4xx, a cancelled caller).
+    it again. Use as `with breaker.attempt(): call()`; an exception counts as a failure unless
+    `ignore` says that the dependency is not to blame (a 4xx, a cancelled caller).
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Breaker:
         name: str,
         *,
         threshold: int = 5,
-        reset: float = 2.0,
+        reset: float = 1.0,
         ignore: Callable[[BaseException], bool] = lambda error: not isinstance(error, Exception),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,25 +47,44 @@ class Breaker:
             return "closed"
         return "half-open" if self._clock() - self._opened_at >= self.reset else "open"
 
-    def __enter__(self) -> Breaker:
-        if self._opened_at is not None:
-            left = self.reset - (self._clock() - self._opened_at)
+    @contextmanager
+    def attempt(self) -> Iterator[Callable[[], None]]:
+        """One call. Raises BreakerOpen when it is not to be made.
+
+        Gives a function that says "it answers" before the call ends: a stream may go on for long,
+        and others wait for what the probe finds.
+        """
+        opened_at = self._opened_at
+        if opened_at is not None:
+            left = self.reset - (self._clock() - opened_at)
             if left > 0 or self._probing:
                 raise BreakerOpen(self.name, max(left, 0.0))
             self._probing = True
-        return self
+        settled = False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._probing = False
-        if error is None:
+        def settle(failure: BaseException | None = None) -> None:
+            nonlocal settled
+            if settled:
+                return
+            settled = True
+            if opened_at is not None:
+                self._probing = False
+            # A call that was begun before the breaker opened tells nothing new when it ends.
+            if opened_at == self._opened_at:
+                self._count(failure)
+
+        try:
+            yield settle
+        except BaseException as error:
+            settle(error)
+            raise
+        settle()
+
+    def _count(self, failure: BaseException | None) -> None:
+        if failure is None:
             self._failures = 0
             self._opened_at = None
-        elif not self._ignore(error):
+        elif not self._ignore(failure):
             self._failures += 1
             if self._failures >= self.threshold or self._opened_at is not None:
                 self._opened_at = self._clock()

@@ -8,7 +8,7 @@ orchestrator (several layers that retry multiply each other's calls).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ import orjson
 
 from .breaker import Breaker, BreakerOpen
 from .context import current
+from .problems import TYPE_BASE
 from .sse import ServerSentEvent, parse_events
 
 
@@ -64,6 +65,10 @@ class BadAnswer(CallFailed):
 
 
 def _not_to_blame(error: BaseException) -> bool:
+    """A service that refuses in our own form is alive and costs no time, whether it is overloaded
+    or names another that is gone. To count that would make the breakers open all the way up."""
+    if isinstance(error, Unavailable) and error.status == 503:
+        return str(error.problem.get("type", "")).startswith(TYPE_BASE)
     return isinstance(error, Rejected) or not isinstance(error, Exception)
 
 
@@ -122,7 +127,7 @@ class ServiceClient:
         `body` is sent as JSON, unless it is bytes or an async iterator of bytes, which go as they
         are; name their type in `headers`.
         """
-        async with self._open(method, path, body, timeout, headers) as response:
+        async with self._open(method, path, body, timeout, headers) as (response, _):
             raw = await response.read()
         if not raw:
             return None
@@ -141,8 +146,9 @@ class ServiceClient:
         headers: dict[str, str] | None = None,
     ) -> AsyncGenerator[ServerSentEvent, None]:
         """Server-sent events of an answer. Closing the generator closes the connection."""
-        async with self._open(method, path, body, timeout, headers) as response:
+        async with self._open(method, path, body, timeout, headers) as (response, it_answers):
             async for event in parse_events(response.content.iter_any()):
+                it_answers()
                 yield event
 
     @asynccontextmanager
@@ -153,7 +159,7 @@ class ServiceClient:
         body: Any,
         timeout: float | None,
         headers: dict[str, str] | None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Callable[[], None]]]:
         context = current()
         seconds = min(timeout or self.timeout, context.deadline.left)
         if seconds <= 0:
@@ -166,7 +172,7 @@ class ServiceClient:
         if headers:
             sent |= headers
         try:
-            with self.breaker:
+            with self.breaker.attempt() as it_answers:
                 try:
                     async with (
                         asyncio.timeout(seconds),
@@ -181,7 +187,7 @@ class ServiceClient:
                     ):
                         if response.status >= 400:
                             await self._raise_for(response)
-                        yield response
+                        yield response, it_answers
                 except aiohttp.ConnectionTimeoutError as error:
                     raise Unavailable(self.service, "not reachable (no connection)") from error
                 except TimeoutError as error:

@@ -236,6 +236,7 @@ def _embedding_gone(reason: str) -> Problem:
         "embedding-unavailable",
         f"The query could not be turned into a vector: {reason}. Send `vector` or try again.",
         headers={"retry-after": "1"},
+        service="embedding",
     )
 
 

@@ -79,6 +79,26 @@ async def client(server):
     await client.aclose()
 
 
+@pytest.fixture
+async def always_answering():
+    """A client of a server that always answers the same."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(status, content):
+            app = web.Application()
+
+            async def answer(_):
+                return web.json_response(content, status=status)
+
+            app.router.add_get("/", answer)
+            server = await stack.enter_async_context(TestServer(app))
+            client = ServiceClient("other", str(server.make_url("")))
+            stack.push_async_callback(client.aclose)
+            return client
+
+        yield start
+
+
 async def test_the_context_travels_with_the_call(client):
     with use_context(RequestContext.new(2.0, "req-9")) as context:
         sent = await client.get("/headers")
@@ -151,6 +171,17 @@ async def test_events_arrive_one_by_one(client):
     assert [event.json() for event in events] == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
+async def test_a_stream_that_is_left_early_closes_the_breaker_all_the_same(client):
+    for path in ["/status/500"] * client.breaker.threshold:
+        with pytest.raises(BadAnswer):
+            await client.post(path, {})
+    client.breaker.reset = 0.0
+    async with contextlib.aclosing(client.stream("/stream", method="GET")) as events:
+        await anext(events)
+        assert client.breaker.state == "closed"
+    assert client.breaker.state == "closed"
+
+
 async def test_events_survive_any_chunking():
     raw = encode_event({"t": "olá"}, "token") + b": comment\r\ndata: 1\r\ndata: 2\r\n\r\n"
 
@@ -171,7 +202,7 @@ class Clock:
 
 
 def fail(breaker):
-    with pytest.raises(ValueError, match="x"), breaker:
+    with pytest.raises(ValueError, match="x"), breaker.attempt():
         raise ValueError("x")
 
 
@@ -183,7 +214,7 @@ def test_a_breaker_lets_one_probe_through_and_its_success_closes_it():
     assert breaker.state == "open"
     clock.now = 1.0
     assert breaker.state == "half-open"
-    with breaker, pytest.raises(BreakerOpen), breaker:
+    with breaker.attempt(), pytest.raises(BreakerOpen), breaker.attempt():
         pass
     assert breaker.state == "closed"
 
@@ -195,7 +226,7 @@ def test_a_failed_probe_opens_the_breaker_again_for_the_whole_pause():
     clock.now = 1.0
     fail(breaker)
     clock.now = 1.9
-    with pytest.raises(BreakerOpen) as caught, breaker:
+    with pytest.raises(BreakerOpen) as caught, breaker.attempt():
         pass
     assert caught.value.retry_after == pytest.approx(0.1)
 
@@ -203,10 +234,38 @@ def test_a_failed_probe_opens_the_breaker_again_for_the_whole_pause():
 def test_a_success_in_between_resets_the_count():
     breaker = Breaker("d", threshold=2)
     fail(breaker)
-    with breaker:
+    with breaker.attempt():
         pass
     fail(breaker)
     assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("late", [None, ValueError("x")])
+def test_a_call_begun_before_the_breaker_opened_changes_nothing_when_it_ends(late):
+    clock = Clock()
+    breaker = Breaker("d", threshold=1, reset=1.0, clock=clock)
+    old = breaker.attempt()
+    old.__enter__()
+    fail(breaker)
+    clock.now = 1.0
+    with breaker.attempt():
+        old.__exit__(late and type(late), late, None)
+        assert breaker.state == "half-open"
+        with pytest.raises(BreakerOpen), breaker.attempt():
+            pass
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize(
+    ("problem", "state"),
+    [({"type": "urn:rag-workshop:problem:overloaded"}, "closed"), ({}, "open")],
+)
+async def test_a_service_that_refuses_in_our_form_is_not_given_up(always_answering, problem, state):
+    client = await always_answering(503, problem)
+    for _ in range(client.breaker.threshold):
+        with pytest.raises(Unavailable):
+            await client.get("/")
+    assert client.breaker.state == state
 
 
 async def test_a_machine_that_is_silent_is_unavailable_long_before_the_deadline():

@@ -133,6 +133,7 @@ async def test_a_failing_embedding_is_named(client, embedding, status):
     response = await client.post("/v1/search", json={"query": "q"})
     assert response.status_code == 503
     assert response.json()["type"].endswith(":embedding-unavailable")
+    assert response.json()["service"] == "embedding"
     assert (await search(client, vector=[1, 0, 0]))["hits"]  # vectors are still searched
 
 

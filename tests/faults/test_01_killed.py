@@ -1,0 +1,84 @@
+"""Each service is killed (SIGKILL) once while questions come at a steady rate."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from tests.faults.conftest import Row
+from tests.faults.load import Load, Outcome
+from workshop import system as processes
+from workshop.catalogue import SERVICES
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
+
+RATE = 20.0
+PHASE = 4.0
+"""Seconds of load for each service: together a thousand requests and more."""
+
+SEEN = {
+    **{name: {name} for name in SERVICES},
+    "feedback": set(),
+    "ingestion": set(),
+}
+"""What `degraded` may hold while a service is gone: the table in the design, line by line."""
+REFUSED = {"orchestrator": "orchestrator-unavailable", "hybrid_search": "search-unavailable"}
+
+
+async def test_each_service_is_killed_under_load(whole: processes.System, row: Row) -> None:
+    """Nobody stands in for a killed gateway: a connection refused or cut counts as a refusal there,
+    and only there."""
+    wrong: list[str] = []
+    back: dict[str, float] = {}
+    asked = full = 0
+    for name in SERVICES:
+        await asyncio.to_thread(whole.start, name)  # earlier crashes would make the pause longer
+        pid = whole.refresh().pids[name]
+        async with Load(whole.url("gateway") + "/v1/answer", RATE) as load:
+            await asyncio.sleep(0.5)
+            killed = time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.1)
+            await load.until_full(killed, patience=15.0)
+            await asyncio.to_thread(whole.wait, name)
+            back[name] = max(await load.until_full(killed, patience=15.0), 0.0)
+            await asyncio.sleep(PHASE - 0.5 - (time.monotonic() - killed))
+        assert whole.refresh().pids[name] != pid
+        asked += len(load.outcomes)
+        full += sum(one.full for one in load.outcomes)
+        found = [(one, _wrong(name, one)) for one in load.outcomes]
+        wrong += [
+            f"{name}: {o.at - killed:+.2f} s {why} ({o.ms:.0f} ms)" for o, why in found if why
+        ]
+    worst = max(back, key=lambda name: back[name])
+    row(
+        "each service killed in turn",
+        requests=asked,
+        full=full,
+        not_as_designed=len(wrong),
+        back_to_full=f"within {back[worst]:.1f} s ({worst})",
+    )
+    assert asked >= 1000
+    assert len(wrong) <= asked / 1000, wrong
+    assert back[worst] <= 5.0, back
+
+
+def _wrong(gone: str, one: Outcome) -> str:
+    """What is not as the design says of an answer while `gone` is or may be away, or nothing."""
+    if one.full:
+        return ""
+    if one.status == 200 and gone not in REFUSED:
+        if one.degraded != SEEN[gone]:
+            return f"degraded {set(one.degraded)}"
+        if gone in ("generation", "post_processing") and one.body["kind"] != "extractive":
+            return f"kind {one.body['kind']}"
+        return ""
+    if gone == "gateway" and one.status == 0:
+        return "" if one.ms < 500 else one.error
+    if one.status == 503 and one.kind == REFUSED.get(gone):
+        return "" if one.retry_after and one.ms < 500 else "refused late or without Retry-After"
+    return f"{one.status} {one.kind} {one.error}"
