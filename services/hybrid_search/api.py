@@ -17,6 +17,7 @@ from services.chassis import (
     Rejected,
     ServiceClient,
     create_service,
+    current,
     get_logger,
 )
 
@@ -89,11 +90,13 @@ def _router(settings: Settings, fuse: Fuse, together: AskTogether) -> APIRouter:
                 422, "no-list", "lists: no list has a weight above zero; name one or give weights."
             )
         timings: dict[str, float] = {}
+        # One list that hangs must not take the time in which the others can still be of use.
+        wait = min(settings.list_timeout, current().deadline.left * settings.list_share)
 
         async def ask(name: str) -> Hits:
             started = time.perf_counter()
             try:
-                return await _ask(request.app, name, body)
+                return await _ask(request.app, name, body, wait)
             finally:
                 timings[name] = round((time.perf_counter() - started) * 1000, 2)
 
@@ -144,8 +147,8 @@ def _weights(body: SearchRequest, settings: Settings) -> dict[str, float]:
     return by_language.get(body.language or "other") or by_language["other"]
 
 
-async def _ask(app: FastAPI, name: str, body: SearchRequest) -> Hits:
-    """One list's hits. Raises a `CallFailed`."""
+async def _ask(app: FastAPI, name: str, body: SearchRequest, seconds: float) -> Hits:
+    """One list's hits, within `seconds`. Raises a `CallFailed`."""
     question: dict[str, Any] = {
         "query": body.query,
         "top_k": body.candidates,
@@ -156,7 +159,7 @@ async def _ask(app: FastAPI, name: str, body: SearchRequest) -> Hits:
         client, question = app.state.dense, question | _DENSE[name]
     else:
         client, question = app.state.sparse, question | {"language": body.language}
-    hits: Hits = (await client.post("/v1/search", question))["hits"]
+    hits: Hits = (await client.post("/v1/search", question, timeout=seconds))["hits"]
     return hits
 
 

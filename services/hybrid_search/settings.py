@@ -20,6 +20,9 @@ class Settings(ServiceSettings):
     dense_url: str = "http://127.0.0.1:8004"
     sparse_url: str = "http://127.0.0.1:8005"
     list_timeout: float = Field(2.0, gt=0, description="longest wait for one list, in seconds")
+    list_share: float = Field(
+        0.5, gt=0, le=1, description="a list is waited for this part of the time left, at most"
+    )
     rrf_k: float = Field(60.0, gt=0, description="the constant of reciprocal rank fusion")
     # Measured by `workshop evaluate` on validation questions: in Portuguese the bilingual vectors
     # are well behind BM25, and equal weights would lower its result.

@@ -1,5 +1,7 @@
 """The service against two small HTTP servers that play dense and sparse retrieval."""
 
+import asyncio
+
 import aiohttp.web as web
 import pytest
 from aiohttp.test_utils import TestServer
@@ -28,12 +30,14 @@ class Backend:
 
     def __init__(self, ids):
         self.ids, self.status, self.problem, self.asked = ids, 200, {}, []
+        self.seconds = 0.0
         app = web.Application()
         app.router.add_post("/v1/search", self.search)
         self.server = TestServer(app)
 
     async def search(self, request):
         self.asked.append(await request.json())
+        await asyncio.sleep(self.seconds)
         hits = [
             {"id": name, "score": 1 / rank, "passage": passage(name)}
             for rank, name in enumerate(self.ids, 1)
@@ -115,6 +119,14 @@ async def test_bad_input_names_the_field(client, body, field):
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     assert field in [error["field"] for error in response.json()["errors"]]
+
+
+async def test_a_list_that_hangs_leaves_time_for_what_the_others_found(client, backends):
+    backends[0].seconds = 3.0
+    asked = client.post("/v1/search", json={"query": "q"}, headers={"x-deadline-ms": "400"})
+    answer = (await asyncio.wait_for(asked, 0.35)).json()
+    assert answer["degraded"] == ["dense_retrieval"]
+    assert [hit["id"] for hit in answer["hits"]] == ["c", "b"]
 
 
 async def test_the_core_is_an_argument(backends):
