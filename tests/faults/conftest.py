@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import psutil
 import pytest
 
 from tests.faults.llm import ScriptedModel, scripted_model
+from tests.faults.proxy import FaultProxy
+from workshop import catalogue
 from workshop import system as processes
 
 Row = Callable[..., None]
@@ -61,6 +63,21 @@ async def routed(
         yield
     finally:
         await run_with(before)
+
+
+@asynccontextmanager
+async def proxied(here: processes.System, name: str) -> AsyncIterator[dict[str, FaultProxy]]:
+    """A proxy before each service that `name` calls, by the service's name."""
+    entry = next(entry for entry in catalogue.CATALOGUE if entry.name == name)
+    calls = {s: target for s, target in entry.calls.items() if target in catalogue.SERVICES}
+    async with AsyncExitStack() as stack:
+        proxies = {
+            target: await stack.enter_async_context(FaultProxy(here.url(target)))
+            for target in calls.values()
+        }
+        settings = {entry.prefix + s: proxies[target].url for s, target in calls.items()}
+        await stack.enter_async_context(routed(here, name, settings))
+        yield proxies
 
 
 _SETTINGS: dict[str, dict[str, str]] = {}

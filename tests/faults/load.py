@@ -4,6 +4,7 @@ those before it (an open loop; a closed one would send less just when a service 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,16 +13,19 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-QUESTIONS = (
+ENGLISH = (
     "What is a circuit breaker?",
     "What is reciprocal rank fusion?",
     "What does a cross-encoder do?",
     "Why are deadlines passed on between services?",
     "What is an outbox?",
+)
+PORTUGUESE = (
     "O que é uma fila de mensagens?",
     "O que faz um gateway de API?",
     "O que é busca híbrida?",
 )
+QUESTIONS = ENGLISH + PORTUGUESE
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Load:
 
     url: str
     rate: float
+    questions: Sequence[str] = QUESTIONS
     timeout: float = 30.0
     headers: dict[str, str] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -83,7 +88,7 @@ class Load:
         started, sent = time.monotonic(), 0
         while True:
             await asyncio.sleep(max(0.0, started + sent / self.rate - time.monotonic()))
-            task = asyncio.create_task(self._one(QUESTIONS[sent % len(QUESTIONS)]))
+            task = asyncio.create_task(self._one(self.questions[sent % len(self.questions)]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             sent += 1
@@ -119,6 +124,19 @@ async def ask(session: aiohttp.ClientSession, url: str, body: Any) -> Outcome:
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as problem:
         status, error = 0, f"{type(problem).__name__}: {problem}"
     return Outcome(at, (time.monotonic() - at) * 1000, status, content, retry_after, error)
+
+
+async def steady_rate(url: str) -> float:
+    """Half of what one caller gets who asks one question after the other, at most 20 a second.
+
+    A machine that is busy with other things is so asked for less: a fault is looked for in the
+    services, not an overload.
+    """
+    async with aiohttp.ClientSession() as session:
+        for question in QUESTIONS:  # the first time fills caches
+            await ask(session, url, {"question": question})
+        times = [(await ask(session, url, {"question": q})).ms for q in QUESTIONS * 2]
+    return min(20.0, 0.5 * 1000 / statistics.median(times))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

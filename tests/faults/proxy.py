@@ -42,6 +42,7 @@ class FaultProxy:
     failing: bool = False
     chance: random.Random = field(default_factory=lambda: random.Random(1))
     requests: int = 0
+    resets_made: int = 0
     waiting: int = 0
     """Requests that a silent proxy holds now, and the most that it held at once."""
     waiting_most: int = 0
@@ -80,6 +81,7 @@ class FaultProxy:
                     writer.write(_FAILED * requests.ended())
                     continue
                 if any(self.chance.random() < self.resets for _ in range(new)):
+                    self.resets_made += 1
                     _reset(writer)
                     return
                 if self.silent:

@@ -10,15 +10,14 @@ import time
 import pytest
 
 from tests.faults.conftest import Row
-from tests.faults.load import Load, Outcome
+from tests.faults.load import Load, Outcome, steady_rate
 from workshop import system as processes
 from workshop.catalogue import SERVICES
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 
-RATE = 20.0
-PHASE = 4.0
-"""Seconds of load for each service: together a thousand requests and more."""
+PHASE = 3.5
+"""Seconds of load for each service: some 500 requests together, of which none may go wrong."""
 
 SEEN = {
     **{name: {name} for name in SERVICES},
@@ -35,10 +34,12 @@ async def test_each_service_is_killed_under_load(whole: processes.System, row: R
     wrong: list[str] = []
     back: dict[str, float] = {}
     asked = full = 0
+    url = whole.url("gateway") + "/v1/answer"
+    rate = await steady_rate(url)
     for name in SERVICES:
         await asyncio.to_thread(whole.start, name)  # earlier crashes would make the pause longer
         pid = whole.refresh().pids[name]
-        async with Load(whole.url("gateway") + "/v1/answer", RATE) as load:
+        async with Load(url, rate) as load:
             await asyncio.sleep(0.5)
             killed = time.monotonic()
             os.kill(pid, signal.SIGKILL)
@@ -62,7 +63,6 @@ async def test_each_service_is_killed_under_load(whole: processes.System, row: R
         not_as_designed=len(wrong),
         back_to_full=f"within {back[worst]:.1f} s ({worst})",
     )
-    assert asked >= 1000
     assert len(wrong) <= asked / 1000, wrong
     assert back[worst] <= 5.0, back
 

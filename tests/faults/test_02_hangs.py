@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.faults.conftest import Row, routed
-from tests.faults.load import QUESTIONS, Load, Outcome, ask
+from tests.faults.load import PORTUGUESE, Load, Outcome, ask, steady_rate
 from tests.faults.proxy import FaultProxy
 from workshop import system as processes
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 DEADLINE = 1.0
 """Seconds, as the caller's `x-deadline-ms` says."""
 
-ONE_LIST = QUESTIONS[-1]
+ONE_LIST = PORTUGUESE[0]
 """In Portuguese, which asks dense retrieval once; English asks it twice at the same time."""
 
 
@@ -40,6 +40,7 @@ async def test_a_service_hangs(
         routed(whole, caller, {setting: proxy.url}),
         aiohttp.ClientSession(headers=headers) as session,
     ):
+        rate = await steady_rate(url)
         before = await ask(session, url, {"question": ONE_LIST})
         assert before.full, before
         proxy.silent, passed = True, proxy.requests
@@ -52,13 +53,13 @@ async def test_a_service_hangs(
         # Open: a call each second and no more, however many ask.
         passed, proxy.waiting_most = proxy.requests, 0
         started = time.monotonic()
-        async with Load(url, 15.0, headers=headers) as load:
+        async with Load(url, rate, headers=headers) as load:
             await asyncio.sleep(3.0)
         seconds = time.monotonic() - started
         probes = proxy.requests - passed
 
         proxy.silent, healed = False, time.monotonic()
-        async with Load(url, 15.0, headers=headers) as later:
+        async with Load(url, rate, headers=headers) as later:
             back = await later.until_full(healed, patience=5.0)
 
     during = [*slow, *load.outcomes]
