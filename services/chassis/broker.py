@@ -4,6 +4,9 @@ The URL's scheme chooses it: `nats://` (JetStream, the default), `redis://` (Red
 `amqp://` (RabbitMQ). A message is published when the broker has it on disk, and a consumer's
 message stays the broker's until it is acknowledged: delivery is at least once, so handlers must
 be idempotent. Nothing here is imported until a service makes a `Broker`.
+
+A cluster of NATS servers keeps as many copies of a new stream as the URL says:
+`nats://host:4222?replicas=3` (1 to 5; without it one).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import parse_qs
 
 from .context import RequestContext, current
 from .logs import get_logger
@@ -251,8 +255,10 @@ class _Nats:
         from faststream.nats import NatsBroker
 
         self.timeout = timeout
+        servers, _, query = url.partition("?")
+        self.replicas = int(parse_qs(query).get("replicas", ["1"])[-1])
         self.broker = NatsBroker(
-            url,
+            servers,
             name=client,
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
@@ -278,6 +284,7 @@ class _Nats:
                     name=stream.name,
                     subjects=[stream.subjects],
                     storage=StorageType.FILE,
+                    num_replicas=self.replicas,
                     retention=RetentionPolicy.WORK_QUEUE
                     if stream.work_queue
                     else RetentionPolicy.LIMITS,

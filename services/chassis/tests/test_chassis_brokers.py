@@ -92,3 +92,12 @@ async def test_what_is_not_acknowledged_comes_again(url, stream):
     await asyncio.sleep(1.5)
     assert attempts == [b"job", b"job"]
     await second.stop()
+
+
+async def test_a_stream_is_made_with_as_many_copies_as_the_url_says(tmp_path, stream):
+    with nats_server(tmp_path) as url:
+        broker = Broker(f"{url}?replicas=3", client="publisher", streams=(stream,), timeout=1)
+        await broker._driver.broker.connect()
+        with pytest.raises(Exception, match="replicas > 1 not supported in non-clustered mode"):
+            await broker._driver.declare(stream)
+        await broker.stop()
