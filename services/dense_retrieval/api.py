@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,8 @@ from .vectors import Vector, decode
 
 T = TypeVar("T")
 
+_LOOK_AGAIN = 1.0  # seconds
+
 WAY_OUT = (
     "Vectors of two models cannot be compared. Empty the collection "
     "(DELETE /v1/passages?all=true), then ingest the documents again (`workshop ingest PATH…`)."
@@ -90,6 +93,14 @@ class _Runner:
             return await asyncio.get_running_loop().run_in_executor(pool, timely)
         except (StoreFull, StoreUnavailable, ModelMismatch, WrongDimension) as error:
             _raise_problem(error)
+
+    async def keep_up(self, store: VectorStore) -> None:
+        """Learn what other instances write to a shared store. In the thread that writes, so that
+        it never looks at a write half done."""
+        while store.shared:
+            await asyncio.sleep(_LOOK_AGAIN)
+            with contextlib.suppress(StoreUnavailable):  # a search says so to whoever asks
+                await asyncio.get_running_loop().run_in_executor(self._writes, store.refresh)
 
     def close(self) -> None:
         self._writes.shutdown()
@@ -156,7 +167,10 @@ def create_app(
         )
         passages = Gauge("dense_passages", "Passages in the collection.", registry=registry)
         passages.set_function(lambda: len(store))
+        keeping_up = asyncio.create_task(app.state.runner.keep_up(store))
         yield
+        keeping_up.cancel()
+        await asyncio.gather(keeping_up, return_exceptions=True)
         await app.state.embedding.aclose()
         app.state.runner.close()
         await asyncio.to_thread(store.close)

@@ -74,15 +74,22 @@ class ClientStore(VectorStore):
                     "set DENSE_DATA_DIR to another folder"
                 ) from error
             raise
-        if self._call(lambda: self._client.collection_exists(collection)):
-            info = self._call(lambda: self._client.get_collection(collection))
+        self.shared = bool(url)
+        self.refresh()
+
+    def refresh(self) -> None:
+        spaces: dict[str, Space] = {}
+        count = 0
+        if self._call(lambda: self._client.collection_exists(self._collection)):
+            info = self._call(lambda: self._client.get_collection(self._collection))
             vectors = info.config.params.vectors
             names = list(vectors) if isinstance(vectors, dict) else []
-            self.spaces = {space.role: space for space in map(Space.parse, names)}
-            self._recount()
+            spaces = {space.role: space for space in map(Space.parse, names)}
+            count = self._counted()
+        self.spaces, self._count = spaces, count
 
-    def _recount(self) -> None:
-        self._count = self._call(lambda: self._client.count(self._collection, exact=True)).count
+    def _counted(self) -> int:
+        return self._call(lambda: self._client.count(self._collection, exact=True)).count
 
     def _create(self, spaces: Sequence[Space]) -> None:
         smallest = min(space.dimensions for space in spaces)
@@ -131,7 +138,7 @@ class ClientStore(VectorStore):
             for entry in entries
         ]
         self._call(lambda: self._client.upsert(self._collection, points, wait=True))
-        self._recount()
+        self._count = self._counted()
 
     def _delete(self, documents: list[str], ids: list[str]) -> int:
         chosen: list[models.Condition] = []
@@ -144,7 +151,7 @@ class ClientStore(VectorStore):
         before = self._count
         selector = models.FilterSelector(filter=models.Filter(should=chosen))
         self._call(lambda: self._client.delete(self._collection, selector, wait=True))
-        self._recount()
+        self._count = self._counted()
         return before - self._count
 
     def _nearest(

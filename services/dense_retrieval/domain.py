@@ -179,6 +179,7 @@ class VectorStore(ABC):
     parts: Parts = field(default_factory=Parts)
     spaces: dict[str, Space] = field(default_factory=dict, init=False)
     kind: str = field(default="", init=False)
+    shared: bool = field(default=False, init=False)
     holds_gil: bool = field(default=False, init=False)
 
     # What an implementation gives
@@ -216,6 +217,9 @@ class VectorStore(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def refresh(self) -> None:  # noqa: B027 - most stores have no other writer
+        """Look again at what is stored, where others may write to it too (`shared`)."""
+
     # What all share
 
     def put(self, models: Mapping[str, str], entries: Sequence[Entry]) -> int:
@@ -224,10 +228,16 @@ class VectorStore(ABC):
         `models` names the model that made each role's vectors; an empty store takes any. Raises
         ModelMismatch, WrongDimension or StoreFull; then nothing is acknowledged.
         """
+        self.refresh()
         latest = {str(entry.passage["id"]): entry for entry in entries}
-        if self.spaces and not len(self):
+        try:
+            new = self._new_spaces(models, entries)
+        except (ModelMismatch, WrongDimension):
+            if len(self):
+                raise
             self.clear()  # nothing is left that another model could be compared with
-        if new := self._new_spaces(models, entries):
+            new = self._new_spaces(models, entries)
+        if new:
             self._check_room()
             if not self.spaces:
                 self._create(new)
@@ -244,6 +254,7 @@ class VectorStore(ABC):
 
     def delete(self, *, documents: Iterable[str] = (), ids: Iterable[str] = ()) -> int:
         """Delete passages by document or by id; returns how many there were."""
+        self.refresh()
         chosen = sorted(set(documents)), sorted(set(ids))
         if not self.spaces or not any(chosen):  # a filter without a condition matches every point
             return 0
@@ -253,6 +264,7 @@ class VectorStore(ABC):
 
     def clear(self) -> int:
         """Delete every passage and forget the models; returns how many passages there were."""
+        self.refresh()
         count = len(self)
         self.spaces = {}
         self._clear()

@@ -340,6 +340,37 @@ def test_above_the_limit_a_graph_is_built_at_the_next_start_and_finds_the_same(t
     store.close()
 
 
+@pytest.fixture
+def server(monkeypatch):
+    """One collection for all stores opened by URL: qdrant-client's memory plays the server."""
+    from services.dense_retrieval import client_store
+
+    shared = client_store.QdrantClient(":memory:")
+    monkeypatch.setattr(client_store, "QdrantClient", lambda **_: shared)
+    return shared
+
+
+@pytest.mark.filterwarnings("ignore:(Payload indexes|Local mode):UserWarning")
+def test_two_instances_on_one_server_see_what_the_other_writes(server):
+    one, other = (open_store("client", url="http://qdrant:6333") for _ in range(2))
+    entries = corpus(20)
+    other.put(MODELS, entries[:10])
+    assert (len(one), one.search(entries[0].vectors["bilingual"], using="bilingual")) == (0, [])
+    one.refresh()
+    hits = one.search(entries[0].vectors["bilingual"], using="bilingual", top_k=1)
+    assert (len(one), [hit.id for hit in hits]) == (10, ["p000"])
+    one.put(MODELS, entries[10:])
+    assert other.delete(documents=["d1"]) == 10
+    one.refresh()
+    assert one.delete(documents=["d0"]) == 10
+    server.delete_collection = None  # not called: another may be filling the empty collection
+    assert other.put(MODELS, entries[:5]) == 5
+    del server.delete_collection
+    assert one.clear() == 5
+    other.refresh()
+    assert (len(other), other.spaces) == (0, {})
+
+
 def test_a_server_that_does_not_answer_is_named():
     with pytest.raises(StoreUnavailable, match="does not answer"):
         open_store("client", url="http://127.0.0.1:1")
