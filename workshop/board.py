@@ -12,13 +12,16 @@ from . import course, exercises, lessons, my_services, paths
 from .course import Lesson
 from .errors import WorkshopError
 
+_START = "start"
+"""In the record, the lesson that the learner last caught up to."""
+
 
 def _record() -> Path:
     return paths.home() / "progress.json"
 
 
 def passed() -> dict[str, str]:
-    """{exercise (`05.1`) or whole lesson (`05`): when it was green first}."""
+    """{exercise (`05.1`) or whole lesson (`05`): when it was green first}, and `_START`."""
     try:
         return {str(k): str(v) for k, v in json.loads(_record().read_text()).items()}
     except (OSError, ValueError, AttributeError):
@@ -30,8 +33,11 @@ def remember(*names: str) -> None:
     if not names:
         return
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    found = {**dict.fromkeys(names, now), **passed()}
-    paths.replace_file(_record(), json.dumps(found, indent=1, sort_keys=True))
+    _write({**dict.fromkeys(names, now), **passed()})
+
+
+def _write(record: dict[str, str]) -> None:
+    paths.replace_file(_record(), json.dumps(record, indent=1, sort_keys=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,12 @@ class Board:
     """Lessons with their exercises, and the next step. Shows itself in a notebook."""
 
     rows: tuple[Row, ...]
+    start: str = ""
 
     @property
     def next_step(self) -> str:
-        for row in self.rows:
+        # Who caught up to a lesson goes on from there; what was passed over comes last.
+        for row in sorted(self.rows, key=lambda row: row.lesson.number < self.start):
             if not row.done:
                 where = f"notebooks/{row.lesson.notebook.name}"
                 if row.open:
@@ -102,7 +110,7 @@ def board() -> Board:
                 lesson.number in done,
             )
         )
-    return Board(tuple(rows))
+    return Board(tuple(rows), done.get(_START, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,5 +140,6 @@ def catch_up(number: str) -> CaughtUp:
         raise WorkshopError(
             f"my_services could not be written: {error.strerror}.", "Check the folder's owner."
         ) from error
+    _write({**passed(), _START: lesson.number})
     files = tuple(my_services.label(name, file) for name, file in texts)
     return CaughtUp(lesson, aside, files)

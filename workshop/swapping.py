@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -25,6 +28,7 @@ _LOG_LINES = 5
 class Served:
     """`my_services/NAME` in a process of its own. `str()` and `with` give its base URL.
 
+    It ends with `stop`, with the last reference to this object, and with the notebook's kernel.
     `settings` are the service's own, by the names that its `settings.py` gives them.
     """
 
@@ -45,6 +49,7 @@ class Served:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+        self.stop = weakref.finalize(self, _end, self._process)
         try:
             self._wait()
         except BaseException:
@@ -68,20 +73,7 @@ class Served:
         raise self._failed(f"was not ready within {START_PATIENCE:g} s ({reason})")
 
     def _failed(self, what: str) -> WorkshopError:
-        lines = self.log.read_text("utf-8", "replace").strip().splitlines()[-_LOG_LINES:]
-        said = "\n".join(f"  {line}" for line in lines) or "  (it wrote nothing)"
-        return WorkshopError(
-            f"my_services/{self.name} {what}.", f"The last lines of its log:\n{said}"
-        )
-
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL to one that does not end; nothing is left behind."""
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        return WorkshopError(f"my_services/{self.name} {what}.", _told(self.log))
 
     def __enter__(self) -> str:
         return self.url
@@ -93,9 +85,44 @@ class Served:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        if isinstance(error, urllib.error.HTTPError):
+            if error.code >= 500:
+                raise self._failed(f"answered {error.code}, {error.reason}") from None
+        elif isinstance(error, urllib.error.URLError | TimeoutError | ConnectionError):
+            raise self._failed(f"did not answer ({error})") from None
 
     def __str__(self) -> str:
         return self.url
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL to one that does not end; nothing is left behind."""
+    process.terminate()
+    try:
+        process.wait(_STOP_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _told(log: Path, since: int = 0) -> str:
+    """What a log says from byte `since` on: its last exception, else its last lines."""
+    lines = log.read_bytes()[since:].decode("utf-8", "replace").strip().splitlines()
+    for line in reversed(lines):
+        if trace := _exception(line):
+            places = re.findall(r'(my_services/\w+/\w+\.py)", line (\d+)', trace)
+            where = " ({}, line {})".format(*places[-1]) if places else ""
+            return f"Its log says: {trace.splitlines()[-1][:300]}{where}"
+    said = "\n".join(f"  {line[:300]}" for line in lines[-_LOG_LINES:])
+    return f"The last lines of its log:\n{said}" if said else "It wrote no log."
+
+
+def _exception(line: str) -> str:
+    """The traceback in a service's log line; "" if it holds none."""
+    try:
+        return str(json.loads(line).get("exception", "")).strip()
+    except (ValueError, AttributeError):
+        return ""
 
 
 def _environment(name: str, port: int, settings: Mapping[str, object]) -> dict[str, str]:
@@ -128,6 +155,8 @@ def swap(name: str) -> None:
     """
     here = system.require_running()
     my_services.prepare(name)
+    log = system.log_file(name)
+    since = log.stat().st_size if log.exists() else 0
     here.replace(name, command=my_services.command(name), env=my_services.environment())
     try:
         here.wait(name, START_PATIENCE)
@@ -136,13 +165,13 @@ def swap(name: str) -> None:
         if red:
             raise WorkshopError(f"its contract is red. {red.title}: {red.message}")
     except BaseException as error:
-        last = system.last_log_line(name)
+        said = _told(log, since)
         _restore(here, name)
         if not isinstance(error, WorkshopError):
             raise
         raise WorkshopError(
             f"my_services/{name} was taken out again: {error.what} The reference is back.",
-            f"Its last log line: {last[-300:]}" if last else "It wrote no log.",
+            said,
         ) from None
 
 

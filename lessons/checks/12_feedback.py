@@ -122,7 +122,10 @@ def near(found, expected, hint):
 def eighteen_of_twenty(interval):
     """18 good of 20: 0.699 to 0.972, as the handbook has it."""
     low, high = ends(interval, 18, 20)
-    assert high <= 1, f"got {high:.3f}: p ± z√(p(1−p)/n) leaves the range; use Wilson's formula"
+    assert high <= 1, (
+        f"got {high:.3f}: p ± z√(p(1−p)/n) leaves the range, and so does Wilson's formula without its "
+        "division by 1 + z²/n"
+    )
     near(low, 0.6990, "the middle is p + z²/2n, and everything is divided by 1 + z²/n")
     near(high, 0.9721, "the root holds p(1−p)/n + z²/4n²")
 

@@ -59,23 +59,25 @@ class ServiceMiddleware:
         set_context(context)
         scope.setdefault("state", {})["context"] = context
         request_id = context.request_id.encode()
-        status = 0
+        status, ended = 0, 0.0
 
         async def send_out(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
                 sent = message.setdefault("headers", [])
                 if not any(name == b"x-request-id" for name, _ in sent):
                     sent.append((b"x-request-id", request_id))
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                ended = time.perf_counter()  # what is done after it, the caller does not wait for
 
         path = scope["path"]
         counted = path not in _OPEN_PATHS
         refusal = self._refusal(headers, context) if counted else None
         if refusal is not None:
             await refusal.response()(scope, receive, send_out)
-            self._record(scope, path, status, started, counted)
+            self._record(scope, path, status, (ended or time.perf_counter()) - started, counted)
             return
 
         received = 0
@@ -100,7 +102,7 @@ class ServiceMiddleware:
             if counted:
                 self.active -= 1
                 self.metrics.active.set(self.active)
-            self._record(scope, path, status, started, counted)
+            self._record(scope, path, status, (ended or time.perf_counter()) - started, counted)
 
     def _refusal(self, headers: dict[bytes, bytes], context: RequestContext) -> Problem | None:
         """Why this request is not started, if so: decided before any of its body is read."""
@@ -141,10 +143,9 @@ class ServiceMiddleware:
             raise problem
         await problem.response()(scope, receive, send)
 
-    def _record(self, scope: Scope, path: str, status: int, started: float, counted: bool) -> None:
+    def _record(self, scope: Scope, path: str, status: int, seconds: float, counted: bool) -> None:
         if not counted:
             return
-        seconds = time.perf_counter() - started
         route = _route_template(scope)
         self.metrics.observe(scope["method"], route, status, seconds)
         get_logger().info(

@@ -200,8 +200,12 @@ class LateInteraction:
         # both have run, which on busy cores is dozens of milliseconds.
         with _blas().limit(limits=1, user_api="blas"):
             cosines = self._compare(question, [known[text] for text in found], weights)
-        scores = dict(zip(found, cosines, strict=True))
-        return [(1 + scores[text]) / 2 if text in scores else None for text in texts]
+        # A `compare` of somebody's own may give numpy's numbers, and above 1 by a rounding.
+        scores = {
+            text: min(max((1 + float(cosine)) / 2, 0.0), 1.0)
+            for text, cosine in zip(found, cosines, strict=True)
+        }
+        return [scores.get(text) for text in texts]
 
     def _encode(self, texts: Sequence[str], time_left: TimeLeft) -> dict[str, TokenVectors]:
         """Encode and keep `texts` in the order given, until they are done or time is short."""

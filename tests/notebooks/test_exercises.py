@@ -194,6 +194,15 @@ def test_catching_up_keeps_the_learner_s_files(my_services: Path) -> None:
         assert all(r.green for r in results(course.find("00"), number, my_services))
 
 
+def test_who_caught_up_goes_on_from_there(my_services: Path) -> None:
+    board.remember("00.1", "00.2", "00")
+    board.catch_up("11")
+    assert board.board().next_step == "exercise 11.1 in notebooks/11_gateway.ipynb"
+    later = [lesson.number for lesson in course.load() if lesson.number >= "11"]
+    board.remember(*later, *(n for lesson, n in EXERCISES if lesson.number in later))
+    assert board.board().next_step == "exercise 01.1 in notebooks/01_monolith.ipynb"
+
+
 def test_catching_up_twice_loses_nothing(my_services: Path) -> None:
     put(my_services, {("hybrid_search", "core.py"): "mine = 1\n"})
     first = board.catch_up("05")

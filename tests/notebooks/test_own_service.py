@@ -69,6 +69,14 @@ def test_the_solution_is_served_alone_and_stopped(mine: Path, indexed: system.Sy
     assert not psutil.pid_exists(pid)
 
 
+def test_one_that_nobody_holds_any_more_is_stopped(mine: Path, indexed: system.System) -> None:
+    served = swapping.Served(NAME)
+    pid = served._process.pid
+    assert psutil.pid_exists(pid)
+    del served
+    assert not psutil.pid_exists(pid)
+
+
 def test_it_is_served_with_other_settings(mine: Path, indexed: system.System) -> None:
     with swapping.Served(NAME, weights={"en": {"sparse": 1.0}, "pt": {"sparse": 1.0}}) as url:
         request = urllib.request.Request(f"{url}/v1/search", json.dumps(QUERY).encode())
@@ -100,6 +108,16 @@ def test_one_that_does_not_start_shows_the_end_of_its_log(mine: Path) -> None:
     assert "No module named 'no_such_module'" in error.value.way_out
 
 
+def test_one_that_fails_a_request_shows_its_error_and_the_learner_s_line(mine: Path) -> None:
+    (mine / "core.py").write_text(RRF + "    raise ValueError('oh')\n")
+    with pytest.raises(WorkshopError) as error, swapping.Served(NAME) as url:
+        ids(url)
+    assert error.value.what == f"my_services/{NAME} answered 500, Internal Server Error."
+    assert error.value.way_out == (
+        f"Its log says: ValueError: oh (my_services/{NAME}/core.py, line 2)"
+    )
+
+
 @pytest.mark.parametrize(
     ("core", "says"),
     [
@@ -120,6 +138,7 @@ def test_one_that_is_no_good_is_taken_out_and_the_system_stays_usable(
         swapping.swap(NAME)
     assert says in str(error.value)
     assert "The reference is back." in error.value.what
+    assert "Traceback" not in str(error.value)
     assert_usable(indexed)
 
 

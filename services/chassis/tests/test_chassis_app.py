@@ -2,7 +2,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, BackgroundTasks, Request
 
 from services.chassis import ApiModel, Problem, ServiceSettings, create_service, current
 from services.chassis.testing import running
@@ -28,6 +28,11 @@ def build(resources=None, **settings):
     @router.get("/wait")
     async def wait() -> str:
         await gate.wait()
+        return "done"
+
+    @router.get("/early")
+    async def early(after: BackgroundTasks) -> str:
+        after.add_task(asyncio.sleep, 0.5)
         return "done"
 
     @router.get("/crash")
@@ -195,3 +200,11 @@ async def test_requests_wait_for_no_resources_while_starting():
         async with running(app, timeout=0.1):
             pass
     held.set()
+
+
+async def test_a_request_is_timed_up_to_the_last_byte_of_its_answer(client):
+    await client.get("/v1/early")
+    metrics = (await client.get("/metrics")).text
+    name = "http_request_duration_seconds_sum"
+    (line,) = (x for x in metrics.splitlines() if x.startswith(name) and "/v1/early" in x)
+    assert 0 < float(line.rpartition(" ")[2]) < 0.4

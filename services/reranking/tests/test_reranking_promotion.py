@@ -243,6 +243,16 @@ async def test_the_service_scores_with_what_it_was_given(settings):
         assert (await order(client))[1] == [1, 0]
 
 
+async def test_scores_may_be_numpy_s_and_are_held_to_their_range(settings):
+    def above_one(query, passages, weights):
+        return np.array([1.003, -0.5], np.float32)[: len(passages)]
+
+    async with running(create_app(settings, score=above_one)) as client:
+        body = {"query": "a", "documents": ["a", "z"]}
+        results = (await client.post("/v1/rerank", json=body)).json()["results"]
+        assert [result["relevance_score"] for result in results] == [1.0, 0.25]
+
+
 def test_weights_of_another_encoder_are_refused(settings, token_model, tmp_path):
     encoder = TokenEncoder(token_model, threads=1, max_tokens=24)
     store = PassageStore(
