@@ -40,13 +40,18 @@ Name = Annotated[str, typer.Argument(help="a process of `workshop status`", show
 
 
 @app.command(rich_help_panel=RUN)
-def doctor() -> None:
-    """Check this machine: Python, disk, memory, ports, models, packages."""
+def doctor(
+    in_containers: Annotated[
+        bool, typer.Option("--containers", help="what `up --containers` needs")
+    ] = False,
+) -> None:
+    """Check this machine: Python, disk, memory, ports, models, packages; or Docker."""
+    from . import containers_doctor
     from . import doctor as checks
     from .show import console
 
     worst = 0
-    for check in checks.run():
+    for check in containers_doctor.run() if in_containers else checks.run():
         worst = max(worst, check.severity)
         console.print(check.line())
     if worst >= checks.FAIL:
@@ -59,11 +64,25 @@ def up(
         int,
         typer.Option(envvar="WORKSHOP_PORT_BASE", help="gateway's port; the others follow it"),
     ] = 8000,
+    in_containers: Annotated[
+        bool, typer.Option("--containers", help="with Docker, a container a service")
+    ] = False,
+    step: Annotated[
+        str | None, typer.Option(help="the system as it stands at this lesson, 02 to 12")
+    ] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="containers: publish every port, run the source tree")
+    ] = False,
 ) -> None:
     """Start everything; the first time, bring in models and index the handbook."""
     from . import starting
 
-    starting.up(port_base)
+    if in_containers:
+        starting.up_containers(port_base, step=step, dev=dev)
+    elif step or dev:
+        raise WorkshopError("--step and --dev are for containers.", "Add --containers.")
+    else:
+        starting.up(port_base)
 
 
 @app.command(rich_help_panel=RUN)
@@ -153,7 +172,8 @@ def ask(
 
     from . import client, show, system
 
-    gateway = system.require_running().url("gateway")
+    here = system.require_running()
+    gateway = here.url(here.front)
     events = client.answer_events(gateway, question, language=language)
     asyncio.run(show.stream_answer(events, trace=trace))
 

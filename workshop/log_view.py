@@ -9,16 +9,22 @@ from typing import TextIO
 
 from rich.text import Text
 
-from . import paths
+from . import containers, paths
 from . import show as terminal
 from .errors import WorkshopError
 
 _LEVELS = {"error": "red", "critical": "red", "warning": "yellow"}
+_WIDEST = "context_aggregation"
 _NOT_SHOWN = ("event", "level", "timestamp", "service", "trace_id", "span_id", "exception")
 
 
 def show(name: str | None, *, follow: bool, lines: int) -> None:
     """The last `lines` lines of one log, or of each; with `follow`, new ones until Ctrl-C."""
+    here = containers.running()
+    if here is not None:
+        for key, line in here.logs(name, follow=follow, lines=lines):
+            terminal.console.print(show_line(key, line, len(name or _WIDEST)), soft_wrap=True)
+        return
     found = {path.stem: path for path in sorted(paths.logs_dir().glob("*.log"))}
     if name is not None and name not in found:
         raise WorkshopError(

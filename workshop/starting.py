@@ -13,10 +13,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from typer import Exit
 
-from . import client, first_run, paths, show, system
+from . import client, containers, first_run, paths, show, system
 from .client import IngestReport
 from .errors import WorkshopError
 from .system import Status, System
+
+_Progress = Callable[[float, str], None]
+_Index = Callable[[str, Sequence[client.Document], _Progress], Coroutine[Any, Any, IngestReport]]
 
 
 def up(base: int) -> None:
@@ -25,7 +28,7 @@ def up(base: int) -> None:
     Interrupted, it stops what it started; the next `up` goes on where this one was.
     """
     if (here := system.running()) is not None:
-        show.console.print(f"Already running at {here.url('gateway')} (supervisor pid {here.pid}).")
+        show.console.print(f"Already running: {here.what}.")
         show.console.print("`workshop status` shows it; `workshop down` stops it.")
         return
     paths.run_dir().mkdir(parents=True, exist_ok=True)
@@ -37,6 +40,20 @@ def up(base: int) -> None:
             "Another `workshop up` is starting the system right now.",
             "Wait for it, then see `workshop status`.",
         ) from None
+
+
+def up_containers(base: int, *, step: str | None, dev: bool) -> None:
+    """The same in containers: build what changed, start, index the handbook, say where it is."""
+    if (here := system.running()) is not None:
+        show.console.print(f"Already running: {here.what}. `workshop down` stops it.")
+        return
+    containers.engine()
+    first_run.ensure_models()
+    started = time.monotonic()
+    here = containers.start(base, step=step, dev=dev, say=show.console.print, llm=first_run.llm())
+    if {"gateway", "ingestion_worker"} <= here.processes.keys():
+        _index(here.url("gateway"), client.handbook(), client.ingest)
+    _say_where(here, system.statuses(here), time.monotonic() - started)
 
 
 def _up(base: int) -> None:
@@ -51,7 +68,7 @@ def _up(base: int) -> None:
         handbook = client.handbook()
         can_index = all(s.ok for s in statuses if s.name in first_run.NEEDED)
         if handbook and can_index and not first_run.is_indexed(handbook):
-            _index(here, handbook)
+            _index(here.url("ingestion"), handbook, first_run.index_handbook)
     except KeyboardInterrupt:
         show.console.print("Interrupted: stopping what was started.")
         system.stop()
@@ -70,7 +87,7 @@ def _wait(here: System, started: float) -> list[Status]:
 
 
 def _ingest(
-    title: str, work: Callable[[Callable[[float, str], None]], Coroutine[Any, Any, IngestReport]]
+    title: str, work: Callable[[_Progress], Coroutine[Any, Any, IngestReport]]
 ) -> IngestReport:
     """Run `work` with a progress bar; without a terminal, with a line each tenth."""
     if not show.console.is_terminal:
@@ -96,12 +113,8 @@ def _ingest(
         )
 
 
-def _index(here: System, handbook: Sequence[client.Document]) -> None:
-    url = here.url("ingestion")
-    report = _ingest(
-        "indexing the handbook",
-        lambda progress: first_run.index_handbook(url, handbook, progress),
-    )
+def _index(url: str, handbook: Sequence[client.Document], index: _Index) -> None:
+    report = _ingest("indexing the handbook", lambda progress: index(url, handbook, progress))
     for name, reason in report.failed[:5]:
         show.errors.print(f"{name}: {reason}", style="yellow", markup=False)
     if report.failed:
@@ -113,10 +126,10 @@ def _index(here: System, handbook: Sequence[client.Document]) -> None:
 
 def _say_where(here: System, statuses: Sequence[Status], seconds: float) -> None:
     missing = [s for s in statuses if not s.ok]
-    gateway = here.url("gateway")
+    gateway = here.url(here.front)
     if missing:
         for status in missing:
-            reason = status.reason or system.last_log_line(status.name) or status.state
+            reason = status.reason or here.last_log_line(status.name) or status.state
             show.errors.print(f"{status.name} is not ready: {reason}", style="yellow", markup=False)
         show.errors.print(f"See `workshop logs {missing[0].name}` and `workshop status`.")
         raise Exit(1)
@@ -133,7 +146,7 @@ def ingest(given: Sequence[Path], *, tags: tuple[str, ...], language: str | None
     documents = [
         client.Document(d.path, language=language, tags=tags) for d in client.find_documents(given)
     ]
-    url = here.url("ingestion")
+    url = here.url(here.documents)
     report = _ingest("ingesting", lambda progress: client.ingest(url, documents, progress))
     new = report.documents - report.unchanged - len(report.failed)
     show.console.print(

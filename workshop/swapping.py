@@ -127,7 +127,12 @@ def _exception(line: str) -> str:
 
 def _environment(name: str, port: int, settings: Mapping[str, object]) -> dict[str, str]:
     """What the reference has in the running system, but for its port, its data and `settings`."""
-    system.require_running()
+    here = system.require_running()
+    if "project" in here.state:
+        raise WorkshopError(
+            f"my_services/{name} is served beside processes, and containers run.",
+            f'`workshop.swap("{name}")` puts it into a container.',
+        )
     plan = json.loads((paths.run_dir() / "plan.json").read_text())
     specs = [catalogue.ProcessSpec.from_json(item) for item in plan["processes"]]
     spec = next(spec for spec in specs if spec.name == name)
@@ -155,8 +160,7 @@ def swap(name: str) -> None:
     """
     here = system.require_running()
     my_services.prepare(name)
-    log = system.log_file(name)
-    since = log.stat().st_size if log.exists() else 0
+    since = here.log_end(name)
     here.replace(name, command=my_services.command(name), env=my_services.environment())
     try:
         here.wait(name, START_PATIENCE)
@@ -165,7 +169,7 @@ def swap(name: str) -> None:
         if red:
             raise WorkshopError(f"its contract is red. {red.title}: {red.message}")
     except BaseException as error:
-        said = _told(log, since)
+        said = _told(here.log(name), since)
         _restore(here, name)
         if not isinstance(error, WorkshopError):
             raise

@@ -79,6 +79,20 @@ class System:
         return int(self.state["pid"])
 
     @property
+    def what(self) -> str:
+        return f"the processes of supervisor {self.pid}, at {self.url('gateway')}"
+
+    @property
+    def front(self) -> str:
+        """Where questions go in."""
+        return "gateway"
+
+    @property
+    def documents(self) -> str:
+        """Where documents go in."""
+        return "ingestion"
+
+    @property
     def processes(self) -> dict[str, dict[str, Any]]:
         return dict(self.state["processes"])
 
@@ -137,12 +151,26 @@ class System:
             )
         return System(state)
 
+    def statuses(self, timeout: float = 2.0) -> list[Status]:
+        """Ask every process whether it is ready, all at once. At most `timeout` seconds."""
+        return sync.wait(_statuses(self.refresh(), timeout))
+
+    def last_log_line(self, name: str) -> str:
+        return last_log_line(name)
+
+    def log(self, name: str) -> Path:
+        return log_file(name)
+
+    def log_end(self, name: str) -> int:
+        """Where the log of the next program in the place of `name` begins, in bytes."""
+        return self.log(name).stat().st_size if self.log(name).exists() else 0
+
     def wait(self, name: str, timeout: float = 60.0) -> None:
         """Until `name` is ready. Raises `WorkshopError` with its reason after `timeout` seconds."""
         self._known(name)
         end = time.monotonic() + timeout
         while True:
-            status = next(s for s in statuses(self) if s.name == name)
+            status = next(s for s in self.statuses() if s.name == name)
             if status.ok:
                 return
             if status.failed or time.monotonic() > end:
@@ -183,9 +211,13 @@ def state_file() -> Path:
 
 
 def running() -> System | None:
-    """The system of this `WORKSHOP_HOME`, or None when its supervisor does not run."""
+    """The system of this `WORKSHOP_HOME`, processes or containers; None when it does not run."""
     state = _read_state()
-    return System(state) if state and _alive(state["pid"], state["created"]) else None
+    if state and _alive(state["pid"], state["created"]):
+        return System(state)
+    from . import containers
+
+    return containers.running()
 
 
 def require_running() -> System:
@@ -199,8 +231,7 @@ def require_running() -> System:
 
 
 def statuses(here: System, timeout: float = 2.0) -> list[Status]:
-    """Ask every process whether it is ready, all at once. At most `timeout` seconds."""
-    return sync.wait(_statuses(here.refresh(), timeout))
+    return here.statuses(timeout)
 
 
 async def _statuses(here: System, timeout: float) -> list[Status]:
@@ -462,6 +493,9 @@ def stop(progress: Callable[[list[str]], None] = lambda _: None) -> bool:
     here = running()
     if here is None:
         return clear_leftovers()
+    if "project" in here.state:
+        here.shutdown()
+        return True
     family = _family(here.state)
     try:
         here.shutdown()

@@ -147,6 +147,14 @@ class Rag:
         """Add documents to every index; the number of vectors that were not on disk yet."""
         self.texts |= {str(document.id): document.page_content for document in documents}
         self.passages |= {str(document.id): document.metadata for document in documents}
+        new = self.index_vectors(documents)
+        self.keywords.put([document.metadata for document in documents])
+        self.preprocessor = Preprocessor(vocabulary=Vocabulary(self.keywords.vocabulary().terms))
+        if hasattr(self.reranker, "put"):
+            self.reranker.put([document.page_content for document in documents])
+        return new
+
+    def index_vectors(self, documents: list[Document]) -> int:
         english = [document for document in documents if document.metadata["language"] == "en"]
         new = 0
         for name, store in self.stores.items():
@@ -156,10 +164,6 @@ class Rag:
                     del own[str(record.id)]
             store.add_documents(list(own.values()), ids=list(own))
             new += len(own)
-        self.keywords.put([document.metadata for document in documents])
-        self.preprocessor = Preprocessor(vocabulary=Vocabulary(self.keywords.vocabulary().terms))
-        if hasattr(self.reranker, "put"):
-            self.reranker.put([document.page_content for document in documents])
         return new
 
     def preprocess(self, state: dict[str, Any]) -> Any:
@@ -219,10 +223,13 @@ class Rag:
 
     def check(self, state: dict[str, Any]) -> dict[str, Any]:
         """The answer that may be shown, with its citations and its sources."""
-        asked, sources = state["asked"], [asdict(source) for source in state["context"].sources]
+        sources = [asdict(source) for source in state["context"].sources]
+        return self.checked(state["asked"], state["text"], sources)
+
+    def checked(self, asked: Any, text: str, sources: list[dict[str, Any]]) -> dict[str, Any]:
         given = [Source(**{k: v for k, v in s.items() if k != "passages"}) for s in sources]
-        checked = postprocess(asked.search_query, state["text"], given, language=asked.language)
-        return asdict(checked) | {"sources": sources}
+        found = postprocess(asked.search_query, text, given, language=asked.language)
+        return asdict(found) | {"sources": sources}
 
     def answer(
         self,

@@ -1,0 +1,104 @@
+"""The images as they are built: size, user, what is in them, how long a change takes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from .conftest import IMAGES, ROOT
+
+README = (ROOT / "compose" / "README.md").read_text()
+WITH_A_MODEL = {"embedding", "reranking", "llm_server", "monolith"}
+
+
+def budget(name: str) -> int:
+    """Bytes, from the table of images in compose/README.md."""
+    row = re.search(rf"^\| `{name}` \|.*\| (\d+)(?:, \*\*missed\*\*)? \|$", README, re.MULTILINE)
+    assert row, f"compose/README.md has no budget of the image {name}"
+    return int(row[1]) * 1_000_000
+
+
+def inside(image: str, program: str, *arguments: str) -> str:
+    command = ["docker", "run", "--rm", "--read-only", "--network", "none", "--entrypoint"]
+    done = subprocess.run(
+        [*command, program, image, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+MISSED = pytest.mark.xfail(reason="numpy, which only a dependency imports", strict=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=MISSED if name in ("dense_retrieval", "ingestion") else ())
+        for name in IMAGES
+    ],
+)
+def test_it_keeps_to_its_budget(engine, build, name):
+    size = engine.images.get(build(name)).attrs["Size"]
+    print(f"{name}: {size / 1e6:.0f} MB")
+    assert size <= budget(name)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_it_runs_as_nobody_in_particular_with_no_tools_left(engine, build, name):
+    configuration = engine.images.get(build(name)).attrs["Config"]
+    assert configuration["User"] == "10001:10001"
+    assert configuration["StopSignal"] == "SIGTERM"
+    assert "probe.py" in " ".join(configuration["Healthcheck"]["Test"])
+    assert {"org.opencontainers.image.version", "org.opencontainers.image.revision"} <= set(
+        configuration["Labels"]
+    )
+    look = (
+        (
+            "id -u; for tool in gcc cc g++ make ld strip uv; do command -v $tool; done; "
+            "find / -xdev ( -path /var/lib/apt/lists/* -o -path /var/cache/apt/*.bin "
+            "-o -path '*/.cache/*' -o -name '*.whl' ) -type f 2>/dev/null | grep -v ensurepip "
+            "| grep -v python-wheels"
+        )
+        .replace("( -path", r"\( -path")
+        .replace("-name '*.whl' )", r"-name '*.whl' \)")
+    )
+    assert inside(f"rag-workshop/{name}:test", "sh", "-c", look).split() == ["10001"]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_runtime_for_models_is_only_where_a_model_runs_and_never_twice(build, name):
+    build(name)
+    found = inside(f"rag-workshop/{name}:test", "ls", "/packages").split()
+    runtimes = {"onnxruntime", "xllamacpp", "torch", "tensorflow"} & set(found)
+    wanted = {"llm_server": {"xllamacpp"}, "monolith": {"onnxruntime", "xllamacpp"}}
+    if name not in WITH_A_MODEL:
+        assert runtimes == set()
+    else:
+        assert runtimes == wanted.get(name, {"onnxruntime"})
+
+
+def test_a_changed_line_rebuilds_one_image_within_ten_seconds(build, tmp_path):
+    """A copy of the tree, so that the change is nobody else's."""
+    for file in ("requirements.lock", ".dockerignore"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    shutil.copytree(
+        ROOT / "services", tmp_path / "services", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(ROOT / "handbook", tmp_path / "handbook")
+    services = [name for name in IMAGES if name != "monolith"]  # it holds all of the code
+    before = {name: build(name, tmp_path) for name in services}
+    changed = tmp_path / "services" / "hybrid_search" / "domain.py"
+    changed.write_text(changed.read_text() + "\nCHANGED = True\n")
+    started = time.monotonic()
+    build("hybrid_search", tmp_path)
+    seconds = time.monotonic() - started
+    after = {name: build(name, tmp_path) for name in services}
+    print(f"rebuilt in {seconds:.1f} s")
+    assert {name for name in services if before[name] != after[name]} == {"hybrid_search"}
+    assert seconds <= 10
