@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -27,6 +29,8 @@ class HttpMetrics:
             "Requests refused because all places were taken.",
             registry=self.registry,
         )
+        tasks = Gauge("asyncio_tasks", "Tasks in the event loop.", registry=self.registry)
+        tasks.set_function(lambda: len(asyncio.all_tasks()))
         # `labels()` looks the child up under a lock; the few combinations are kept here instead.
         self._children: dict[tuple[str, str, int], Histogram] = {}
 

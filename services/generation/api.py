@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -13,12 +12,13 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Send
 
 from services.chassis import Problem, create_service, current, encode_event, get_logger
 from services.chassis.problems import validation_problem
 from services.chassis.sse import HEADERS as SSE_HEADERS
 from services.chassis.sse import MEDIA_TYPE as SSE
+from services.chassis.until_gone import UntilGone
 
 from . import domain
 from .cache import MakeKey, cache_key
@@ -206,35 +206,6 @@ def _messages(body: ChatRequest, settings: Settings) -> list[domain.Message]:
     raise Problem(
         422, "invalid-field", f"{field}: {reason}.", errors=[{"field": field, "problem": reason}]
     )
-
-
-class UntilGone(Response):
-    """A response whose work is cancelled when its client goes away, first byte sent or not.
-
-    Starlette's StreamingResponse watches only once it streams; a model may think for seconds
-    before its first token, and a non-streaming answer is never watched.
-    """
-
-    def __init__(self, work: Callable[[Send], Awaitable[None]]) -> None:
-        super().__init__()
-        self._work = work
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = asyncio.ensure_future(self._work(send))
-        gone = asyncio.create_task(_disconnected(receive))
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            if not work.done():
-                work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _whole(

@@ -11,11 +11,13 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
 from services.chassis import Problem, create_service, current, encode_event
 from services.chassis.events import Outbox
 from services.chassis.problems import internal_problem
 from services.chassis.sse import HEADERS, MEDIA_TYPE
+from services.chassis.until_gone import UntilGone
 
 from .conversations import Conversations
 from .pipeline import Clients, Event, Pipeline, Question
@@ -68,11 +70,7 @@ def _router(settings: Settings) -> APIRouter:
         events = _events(request.app, settings, body)
         if body.stream or MEDIA_TYPE in request.headers.get("accept", ""):
             return StreamingResponse(_encoded(events), media_type=MEDIA_TYPE, headers=HEADERS)
-        async with aclosing(events):
-            async for name, data in events:
-                if name == "answer":
-                    return Response(orjson.dumps(data), media_type="application/json")
-        raise AssertionError("a pipeline ends with an answer or raises")
+        return UntilGone(lambda send: _whole(events, send))
 
     @router.get(
         "/conversations/{conversation_id}",
@@ -146,6 +144,20 @@ def _event(answer: dict[str, Any]) -> dict[str, Any]:
     )
     passages = [name for source in answer["sources"] for name in source["passages"]]
     return {name: answer[name] for name in names} | {"passages": passages}
+
+
+async def _whole(events: AsyncGenerator[Event, None], send: Send) -> None:
+    """The answer alone, as JSON. Raises Problem when there is none."""
+    async with aclosing(events):
+        async for name, data in events:
+            if name == "answer":
+                raw = orjson.dumps(data)
+                head = [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(raw)),
+                ]
+                await send({"type": "http.response.start", "status": 200, "headers": head})
+                await send({"type": "http.response.body", "body": raw})
 
 
 async def _encoded(events: AsyncGenerator[Event, None]) -> AsyncIterator[bytes]:

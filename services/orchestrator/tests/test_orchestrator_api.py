@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -440,3 +441,33 @@ async def test_bad_input_names_the_field(client, body, field):
     response = await client.post("/v1/answer", json=body)
     assert response.status_code == 422
     assert field in [error["field"] for error in response.json()["errors"]]
+
+
+async def until(true):
+    for _ in range(1000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen in 10 s")
+
+
+async def test_a_client_that_leaves_an_answer_stops_its_generation(world, tmp_path):
+    """Over a real socket, which an in-process client does not have."""
+    import uvicorn
+
+    world.tokens = ["word "] * 500
+    app = create_app(settings_for(world, tmp_path))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    task = asyncio.create_task(server.serve())
+    try:
+        await until(lambda: server.started and app.state.readiness.ok)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{port}/v1/answer"
+            call = asyncio.create_task(session.post(url, json={"question": "When?"}))
+            await until(lambda: "generate" in world.asked)
+            call.cancel()
+            await asyncio.wait_for(world.generation_cancelled.wait(), 2)
+    finally:
+        server.should_exit = True
+        await task
