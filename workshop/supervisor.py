@@ -24,7 +24,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -117,12 +117,19 @@ class _Process:
     crashes: int = 0
     restarts: int = 0
     last_exit: str = ""
+    handover: socket.socket | None = None
+    """Where callers wait between a process that was told to stop and the one after it."""
 
     @property
     def state(self) -> str:
         if self.child is not None:
             return "stopping" if self.stopping else "running"
         return "waiting" if self.wanted else "stopped"
+
+    def let_callers_go(self) -> None:
+        if self.handover is not None:
+            self.handover.close()
+            self.handover = None
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -267,17 +274,21 @@ class Supervisor:
     def start(self, process: _Process, now: float) -> None:
         spec = process.spec
         process.started_at = now
+        handover, process.handover = process.handover, None
         try:
             if self.fork and spec.module:
-                process.child = self.start_fork(spec)
+                process.child = self.start_fork(spec, handover)
             else:
-                process.child = self.start_program(spec)
+                process.child = self.start_program(spec, handover)
         except OSError as error:  # no memory, no such program: try again later, and say so
             process.last_exit = f"could not start: {error}"
             process.crashes += 1
             process.start_at = now + BACK_OFF[min(process.crashes, len(BACK_OFF)) - 1]
             self.say(f"{spec.name}: {process.last_exit}")
             return
+        finally:
+            if handover is not None:
+                handover.close()
         self.say(f"{spec.name}: started, pid {process.child.pid}")
 
     def preload(self, tier: int) -> None:
@@ -292,20 +303,24 @@ class Supervisor:
                 importlib.import_module(module)
             gc.freeze()
 
-    def start_fork(self, spec: ProcessSpec) -> _Child:
+    def start_fork(self, spec: ProcessSpec, handover: socket.socket | None) -> _Child:
         self.preload(spec.tier)
         pid = os.fork()
         if pid:
             return _Child(pid)
+        if handover is not None:
+            spec = replace(spec, overrides={**spec.overrides, "LISTEN_FD": str(handover.detach())})
         raise _Forked(spec)
 
-    def start_program(self, spec: ProcessSpec) -> _Child:
+    def start_program(self, spec: ProcessSpec, handover: socket.socket | None) -> _Child:
+        passed = {} if handover is None else {"LISTEN_FD": str(handover.fileno())}
         command = list(spec.command) or [sys.executable, "-m", spec.module]
         with open(self.logs / f"{spec.name}.log", "ab", buffering=0) as log:
             popen = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=spec.full_environment(),
+                env=spec.full_environment() | passed,
+                pass_fds=tuple(int(number) for number in passed.values()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -362,6 +377,9 @@ class Supervisor:
         now = time.monotonic()
         process.wanted = command != "stop"
         process.crashes = 0
+        process.let_callers_go()
+        if command == "restart" and process.child is not None and process.spec.module:
+            process.handover = _beside(process.spec.port)
         if command != "start":
             self.terminate(process, now)
         process.start_at = now
@@ -396,6 +414,24 @@ class Supervisor:
         self.selector.close()
         for end in (self.listener, self.wake_in, self.wake_out, self.log):
             end.close()
+        for process in self.processes.values():
+            process.let_callers_go()
+
+
+def _beside(port: int | None) -> socket.socket | None:
+    """A second listener on a port, where the process that has it allows one: callers that come
+    while it ends wait there for the next process, and are not refused."""
+    if port is None or not hasattr(socket, "SO_REUSEPORT"):
+        return None
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(512)
+    except OSError:
+        listener.close()
+        return None
+    return listener
 
 
 def _can_fork() -> bool:

@@ -6,6 +6,8 @@ other's results (the log line wants the status that the limiter chose).
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from .readiness import Readiness
 
 _OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
+
+_LINGER = 1.0
+"""Seconds that a refused body is read on, so that its sender can read the answer."""
 
 
 class _BodyTooLarge(HTTPException):
@@ -59,18 +64,27 @@ class ServiceMiddleware:
         set_context(context)
         scope.setdefault("state", {})["context"] = context
         request_id = context.request_id.encode()
-        status, ended = 0, 0.0
+        status, ended, closing = 0, 0.0, False
 
         async def send_out(message: Message) -> None:
-            nonlocal status, ended
+            nonlocal status, ended, closing
             if message["type"] == "http.response.start":
                 status = message["status"]
                 sent = message.setdefault("headers", [])
+                closing = (b"connection", b"close") in sent
+                if self.readiness.draining and not closing:  # the caller's next one goes elsewhere
+                    sent.append((b"connection", b"close"))
                 if not any(name == b"x-request-id" for name, _ in sent):
                     sent.append((b"x-request-id", request_id))
+            elif closing and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                ended = time.perf_counter()
+                await _discard(receive)
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                ended = time.perf_counter()  # what is done after it, the caller does not wait for
+                # What is done after it, the caller does not wait for.
+                ended = ended or time.perf_counter()
 
         path = scope["path"]
         counted = path not in _OPEN_PATHS
@@ -106,11 +120,11 @@ class ServiceMiddleware:
 
     def _refusal(self, headers: dict[bytes, bytes], context: RequestContext) -> Problem | None:
         """Why this request is not started, if so: decided before any of its body is read."""
-        if not self.readiness.ok:
+        if (missing := self.readiness.missing) is not None:
             return Problem(
                 503,
                 "not-ready",
-                f"This service cannot do its job now: {self.readiness.reason}. Try again shortly.",
+                f"This service cannot do its job now: {missing}. Try again shortly.",
                 headers={"retry-after": "1"},
             )
         if self.active >= self.max_concurrency:
@@ -155,6 +169,15 @@ class ServiceMiddleware:
             status=status,
             ms=round(seconds * 1000, 2),
         )
+
+
+async def _discard(receive: Receive) -> None:
+    """What is left of a refused body, for a while: a connection that is closed with unread data is
+    reset, and its client would lose the answer that says why."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            while (await receive()).get("more_body", False):
+                pass
 
 
 def _route_template(scope: Scope) -> str:

@@ -10,12 +10,18 @@ class Readiness:
 
     def __init__(self) -> None:
         self.was_ready = False
+        self.draining = False
         self._reason: str | None = "starting"
         self._checks: list[Callable[[], str | None]] = []
 
     @property
     def reason(self) -> str | None:
         """What is missing, or None."""
+        return "shutting down" if self.draining else self.missing
+
+    @property
+    def missing(self) -> str | None:
+        """What keeps a request from being served, or None: a service that drains still serves."""
         if self._reason is not None:
             return self._reason
         for check in self._checks:
@@ -26,6 +32,10 @@ class Readiness:
     @property
     def ok(self) -> bool:
         return self.reason is None
+
+    def drain(self) -> None:
+        """Tell whoever asks to send no more, and serve what comes all the same."""
+        self.draining = True
 
     def set_ready(self) -> None:
         self.was_ready = True

@@ -36,8 +36,14 @@ class ServiceSettings(BaseSettings):
         64, ge=1, description="requests worked on at once; one more is refused with 503"
     )
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="larger bodies are refused (413)")
+    head_time: float = Field(
+        10.0, gt=0, description="a request's head that takes longer to arrive is refused (408)"
+    )
     default_deadline: float = Field(
         30.0, gt=0, description="time budget of a request that brings none"
+    )
+    drain_notice: float = Field(
+        0.3, ge=0, description="time after SIGTERM in which callers let go and all is still served"
     )
     drain_timeout: float = Field(
         10.0, ge=0, description="time that requests in flight get to finish after SIGTERM"

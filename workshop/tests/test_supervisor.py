@@ -100,6 +100,43 @@ def test_restart_drains_and_gives_a_new_process(tiny: Start) -> None:
     assert process["restarts"] == 0  # asked for, so not a crash
 
 
+SERVICE = """
+import os
+from fastapi import APIRouter
+from services.chassis import ServiceSettings, create_service, serve
+
+router = APIRouter()
+
+@router.get("/hello")
+async def hello():
+    return "hello"
+
+def create(settings):
+    return create_service(settings, title="tiny", description="tiny", router=router)
+
+class Settings(ServiceSettings):
+    port: int = int(os.environ["TINY_PORT"])
+
+serve(create, Settings)
+"""
+
+
+def test_a_service_that_is_restarted_refuses_nobody(way: str, tiny: Start, tmp_path: Path) -> None:
+    (tmp_path / "modules" / "tiny_service.py").write_text(SERVICE)
+    here = tiny("service")
+    url = here.url("service0")
+    until(lambda: get_or_nothing(url + "/readyz") == "ready", 30)
+    before = here.refresh().pids["service0"]
+    here.restart("service0")
+    asked = 0
+    while asked < 50 or here.refresh().pids.get("service0", before) == before:
+        assert get(url + "/v1/hello") == '"hello"'
+        asked += 1
+    assert here.refresh().processes["service0"]["crashes"] == 0
+    os.kill(here.refresh().pids["service0"], signal.SIGKILL)  # one that is killed is gone at once
+    until(lambda: get_or_nothing(url + "/v1/hello") == "")
+
+
 def test_stop_and_start_of_one(tiny: Start) -> None:
     here = tiny("web", "web")
     until(lambda: all_ready(here))

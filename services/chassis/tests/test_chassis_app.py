@@ -208,3 +208,11 @@ async def test_a_request_is_timed_up_to_the_last_byte_of_its_answer(client):
     name = "http_request_duration_seconds_sum"
     (line,) = (x for x in metrics.splitlines() if x.startswith(name) and "/v1/early" in x)
     assert 0 < float(line.rpartition(" ")[2]) < 0.4
+
+
+async def test_a_service_that_drains_is_red_and_serves_all_the_same(client):
+    client._transport.app.state.readiness.drain()
+    assert (await client.get("/readyz")).status_code == 503
+    response = await client.post("/v1/echo", json={"text": "x"})
+    assert response.status_code == 200
+    assert response.headers["connection"] == "close"
