@@ -460,7 +460,8 @@ assert "reranking" in answer.degraded
 
 # %% [markdown]
 # The answer is there, before the deadline, from the order that search gave; and `degraded` says what is
-# missing. What the loss of each stage does is a decision, and stands in the orchestrator's README: without
+# missing. If generation is orange as well, the model was not done within what was left of the 4 s, and the
+# answer is an extract. What the loss of each stage does is a decision, and stands in the orchestrator's README: without
 # search there is no answer (503), without generation it is the best sentences, and text of the model that was not
 # checked is never shown.
 #
