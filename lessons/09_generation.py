@@ -226,7 +226,7 @@ workshop.check("09.1")
 # | when | step |
 # |---|---|
 # | a part has gone to the caller, no time is left, or the request is wrong (4xx but 401, 403, 404, 429) | `Step("give up")` |
-# | it may pass: 429, 5xx but 504, or nothing came; while retries remain and the wait fits | `Step("again", wait)` |
+# | it may pass: 429, 5xx but 504, or it was called and nothing came; while retries remain and the wait fits | `Step("again", wait)` |
 # | all else: 401, 403, 404 (this model's key, address, name), 504 (too slow), not called, used up | `Step("elsewhere")`, or give up if there is no other |
 #
 # The wait is `0.1 · 2^(attempt-1)` seconds times a random factor from 0.5 to 1.5 (**jitter**: callers that
