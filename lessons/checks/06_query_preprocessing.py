@@ -213,7 +213,8 @@ def same_choice_as_the_reference(choice):
         known = draw.choice([(), (), ("modle",)])
         mine = chosen(choice, *lists, known=known)
         right = chosen(spelling, *lists, known=known)
-        assert mine == right, f"of {lists[0] or lists[1]} it chose {mine!r}, not {right!r}"
+        said = "a known word" if known else f"a word that is not known, {lists[0] or lists[1]}"
+        assert mine == right, f"for {said}: it chose {mine!r}, not {right!r}"
 
 
 # -- 06.3 ---------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ STRAIGHT = str.maketrans(
         "‐": "-", "‑": "-", "‒": "-", "−": "-", "…": "...",
     }
 )  # fmt: skip
-"""For `str.translate`: curly quotes and long dashes to those of a keyboard."""
+"""For `str.translate`: curly quotes, odd hyphens and the ellipsis to those of a keyboard."""
 REPEATED_MARK = re.compile(r"([?!])[?!]+")
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 """A run of letters, with an apostrophe inside (`don't`)."""
