@@ -113,3 +113,16 @@ def test_development_publishes_every_service_on_loopback_at_its_own_port(configu
         "qdrant",
         "ingestion_worker",
     }
+
+
+def test_the_profile_learner_puts_a_learners_image_in_the_place_of_the_reference(
+    configuration, monkeypatch
+):
+    monkeypatch.setenv("LEARNER", "reranking")
+    services = configuration("compose.yaml", profiles=("learner",))["services"]
+    learner, reference = services["learner"], services["reranking"]
+    assert learner["image"] == "rag-workshop/reranking:mine"
+    assert learner["build"]["args"]["REFERENCE"] == reference["image"]
+    assert learner["networks"]["internal"]["aliases"] == ["reranking"]
+    same = ("environment", "volumes", "deploy", "read_only", "cap_drop", "security_opt")
+    assert {key: learner[key] for key in same} == {key: reference[key] for key in same}
