@@ -203,8 +203,12 @@ class PartlySplit(Rag):
             else:
                 lists[name] = self.search_here(name, query, language)
                 continue
-            lists[name] = [(hit["id"], hit["score"]) for hit in found["hits"]]
+            lists[name] = [(hit["id"], hit["score"]) for hit in self.known(found["hits"])]
         return lists
+
+    def known(self, hits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Without what a later step or an older handbook has left in a service's store."""
+        return [hit for hit in hits if hit["id"] in self.texts]
 
     def search_here(self, name: str, query: str, language: str) -> list[tuple[str, float]]:
         if name == "sparse":
@@ -216,7 +220,8 @@ class PartlySplit(Rag):
     def ask_hybrid(self, state: dict[str, Any]) -> list[str]:
         asked = state["asked"]
         body = {"query": asked.search_query, "language": asked.language, "top_k": RERANKED}
-        return [hit["id"] for hit in self.call("POST", "hybrid", "/v1/search", body)["hits"]]
+        found = self.call("POST", "hybrid", "/v1/search", body)
+        return [hit["id"] for hit in self.known(found["hits"])]
 
     def rerank(self, state: dict[str, Any]) -> list[dict[str, Any]]:
         if not self.at.reranking_url:
