@@ -425,6 +425,9 @@ def _beside(port: int | None) -> socket.socket | None:
         return None
     listener = socket.socket()
     try:
+        # The first is inherited by what it accepts: without it, connections that ended a moment
+        # ago would keep the port from the next process that binds it for itself.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(512)

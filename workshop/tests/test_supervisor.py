@@ -135,6 +135,8 @@ def test_a_service_that_is_restarted_refuses_nobody(way: str, tiny: Start, tmp_p
     assert here.refresh().processes["service0"]["crashes"] == 0
     os.kill(here.refresh().pids["service0"], signal.SIGKILL)  # one that is killed is gone at once
     until(lambda: get_or_nothing(url + "/v1/hello") == "")
+    until(lambda: get_or_nothing(url + "/v1/hello") == '"hello"')  # and the port is free for it
+    assert here.refresh().processes["service0"]["crashes"] == 1
 
 
 def test_stop_and_start_of_one(tiny: Start) -> None:
