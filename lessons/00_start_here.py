@@ -13,8 +13,10 @@
 # 4. predict from the map what the loss of one service does, and check it.
 #
 # **How the lessons work.** Each asks you to *predict* before you run a cell. Make the guess, run,
-# then open the answer. Exercises have a stub that you fill in and a check that says what is wrong. Run
-# the cells in order.
+# then open the answer. Exercises have a stub that you fill in and a check that says what is wrong. The
+# stub's first line stays: it saves the cell to a file in `my_services/`, and the check reads that file. So
+# after a change run the stub again, then its check. Run the cells in order; *Run All* stops at the first
+# check that is red.
 
 # %%
 import workshop
@@ -49,8 +51,8 @@ print("answered, with a citation, from passages about circuit breakers")
 # <details><summary>Answer</summary>
 #
 # Generation. A language model makes one token after the other, and each costs a pass through the
-# whole model. Searching all passages takes a small part of that. If you ask the same question again,
-# generation is quick: it remembers its answers.
+# whole model. Searching all passages takes a small part of that. Was generation quick in yours? Then this
+# question was asked before, on the page or on the command line: generation remembers its answers.
 # </details>
 
 # %%
@@ -62,9 +64,12 @@ here.trace(answer)
 #
 # ## Exercise 00.1: read a trace
 #
-# `timings` is a list of stages with `stage`, `start_ms`, `ms` and `status`. Return the name of the
-# stage that took the longest, and its share of the whole, from 0 to 1. The whole lasts from 0
-# to the end of the last stage.
+# `answer.timings` holds the bars of the figure, a list of dictionaries:
+#
+# `{"stage": "reranking", "start_ms": 24.1, "ms": 21.8, "status": "ok"}`
+#
+# Return the name of the stage that took the longest, and its share of the whole, from 0 to 1. The whole
+# lasts from 0 to the end of the last stage.
 #
 # <details><summary>Hint</summary>
 #
@@ -153,7 +158,8 @@ for rule in rules:
 # <details><summary>Answer</summary>
 #
 # Few hold most: those with a model. The rest is a web server each, and the pages that they share are
-# counted once. Memory follows the models, not the number of services.
+# counted once. Memory follows the models, not the number of services. The largest model is not even in
+# this list: the language model's server is a program of others, and `workshop status` shows what it holds.
 # </details>
 
 # %% tags=["nbval-ignore-output"]
@@ -299,4 +305,4 @@ workshop.check("00")
 # - **What it costs:** more processes, more memory, and a few milliseconds for each call.
 # - **What it buys:** one stage can be stopped, replaced and measured, while the others go on.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 01 is the script that all of this came from. `workshop.progress()` shows the board.

@@ -19,7 +19,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from . import course, paths
+from . import catalogue, course, paths
 from .course import Lesson
 from .errors import WorkshopError
 
@@ -37,6 +37,7 @@ CELL_TIMEOUT = 60
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
 
+_LOCAL = re.compile(r"http://127\.0\.0\.1:\d+")
 _BEGIN = re.compile(r"^(\s*)# BEGIN SOLUTION(.*)$")
 _END = re.compile(r"^\s*# END SOLUTION\s*$")
 _WHAT = re.compile(r"^ (\d\d\.\d): (\S.*)$")
@@ -81,7 +82,7 @@ def command(
         if execute:
             started = time.monotonic()
             with console.status(f"running {lesson.name}"):
-                write(lesson.solution, run(lesson))
+                write(lesson.solution, at_default_ports(run(lesson), here.urls))
             seconds = time.monotonic() - started
             console.print(f"solutions/{lesson.solution.name}  ran in {seconds:.0f} s")
     return 0
@@ -262,6 +263,20 @@ def run(lesson: Lesson, seconds: dict[str, float] | None = None) -> Any:
                 _failed_source(notebook),
             ) from error
     notebook.metadata = METADATA
+    return notebook
+
+
+def at_default_ports(notebook: Any, urls: Mapping[str, str]) -> Any:
+    """`notebook`, with the addresses that it printed as they are in a learner's system.
+
+    `urls` are those of the system that it ran against, by the name of the process.
+    """
+    ports = catalogue.ports(catalogue.DEFAULT_PORT_BASE, {})
+    usual = {url: f"http://127.0.0.1:{ports[name]}" for name, url in urls.items() if name in ports}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = _LOCAL.sub(lambda found: usual.get(found[0], found[0]), output.text)
     return notebook
 
 

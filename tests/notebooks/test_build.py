@@ -203,3 +203,13 @@ def test_lessons_are_in_order_and_found_by_number_and_name() -> None:
 def test_no_folder_of_lessons_is_left_out() -> None:
     folders = {"lessons", "notebooks", "solutions"}
     assert {name for name in folders if not (paths.ROOT / name).is_dir()} == set()
+
+
+def test_a_solution_prints_the_addresses_that_a_learner_sees() -> None:
+    import nbformat
+
+    said = "here http://127.0.0.1:9706, there http://127.0.0.1:9999\n"
+    output = nbformat.v4.new_output("stream", text=said)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+    lessons.at_default_ports(notebook, {"hybrid_search": "http://127.0.0.1:9706"})
+    assert output.text == "here http://127.0.0.1:8006, there http://127.0.0.1:9999\n"
