@@ -46,7 +46,7 @@ async def test_a_service_hangs(
         proxy.silent, passed = True, proxy.requests
 
         slow: list[Outcome] = []
-        while len(slow) < 10 and not (slow and slow[-1].ms < 500):
+        while proxy.requests - passed == len(slow) < 10:
             slow.append(await ask(session, url, {"question": ONE_LIST}))
         calls_to_open = proxy.requests - passed
 
@@ -64,17 +64,18 @@ async def test_a_service_hangs(
 
     during = [*slow, *load.outcomes]
     late = max(one.ms for one in during) - DEADLINE * 1000
-    quick = sum(one.ms < 500 for one in load.outcomes)
+    quick = sum(one.ms < 250 for one in load.outcomes)
     row(
         f"{hung} hangs",
         answers=len(during),
         slowest=f"deadline {late:+.0f} ms",
         calls_until_open=calls_to_open,
         probes=f"{probes} in {seconds:.1f} s ({proxy.waiting_most} at once)",
-        undelayed=f"{quick}/{len(load.outcomes)}",
+        under_250_ms=f"{quick}/{len(load.outcomes)}",
         back_to_full=f"{back:.1f} s",
     )
-    assert all(one.status == 200 and one.degraded == {hung} for one in during), [
+    # Others may be lost as well, on a busy machine: the time that the hung one took is theirs.
+    assert all(one.status == 200 and hung in one.degraded for one in during), [
         (one.status, one.kind, set(one.degraded)) for one in during
     ]
     assert late <= 50
