@@ -406,11 +406,13 @@ print(f"\nall: on average {unused:.0f} of 260 unused; too long: {sum(gap > 0 for
 
 # %%
 budgets = [65, 130, 200, 260, 400, 800, 1600]
-cut = [kept(cases, budget, options=Options(extract=False)) for budget in budgets]
-mine = [kept(cases, budget, fit=fit) for budget in budgets]
-shares = [[sum(found) / len(found) for found in arm] for arm in (cut, mine)]
-for row in zip(budgets, *shares, strict=True):
-    print("{:>4} tokens: truncation {:.3f}, choosing {:.3f}".format(*row))
+cut, mine, shares = [], [], ([], [])
+for budget in budgets:
+    cut.append(kept(cases, budget, options=Options(extract=False)))
+    mine.append(kept(cases, budget, fit=fit))
+    for share, arm in zip(shares, (cut, mine), strict=True):
+        share.append(sum(arm[-1]) / len(cases))
+    print(f"{budget:>4} tokens: truncation {shares[0][-1]:.3f}, choosing {shares[1][-1]:.3f}")
 for place in (1, 3, 6):
     print(f"{budgets[place]:>4} tokens: choosing gains {gain(mine[place], cut[place])}")
 
