@@ -14,7 +14,8 @@
 # 4. measure what a refusal catches and what it costs, as precision and recall.
 #
 # **The step.** In the monolith this is a function call at the end. Here it is a service,
-# `post_processing`. You write three of its steps. As always, the fixed questions come first.
+# `post_processing`. You write three of its steps. As always, the fixed questions come first;
+# where the language model has to write the answers, a half takes up to a minute.
 
 # %%
 import workshop
@@ -334,6 +335,13 @@ for answer in (
 # attack, somebody's private data) and 259 should not. How many of the 32 are refused, and how many of all
 # refusals are right?
 #
+# <details><summary>Answer</summary>
+#
+# 19 of the 32, and 19 of 61 refusals. The other 42 are fewer than one in six of the questions that should be
+# answered, but there are eight times as many of those: where few cases are bad, a check that is seldom wrong
+# about the good ones is still wrong in most of its alarms.
+# </details>
+#
 # Here each question gets its sources by BM25, and an answer made of their own sentences. No model takes
 # part, so this measures the check alone.
 
@@ -398,8 +406,9 @@ plt.show()
 # %% tags=["nbval-ignore-output"]
 hard = [row for row in asked if row["kind"] == "unanswerable"][:5]
 easy = [row for row in asked if row["kind"] == "plain"][:5]
-answers = {row["id"]: here.ask(row["question"]) for row in hard + easy}
+answers = {}
 for row in hard + easy:
+    answers[row["id"]] = here.ask(row["question"])
     found = answers[row["id"]].document
     last = [d["check"] for d in found["decisions"] if d["action"] == "refused"]
     print(f"{row['kind']:<13} {found['kind']:<10}", last, row["question"][:60])
