@@ -164,8 +164,9 @@ for name, items in prepared.items():
         print(f"{name:<12} {order:<13} {padding(cut):4.0%} padding")
 
 # %% [markdown]
-# Padding is the price of a batch. What does a batch bring? The figure runs eight questions and eight passages in
-# batches of several sizes. It counts CPU time, so what else your machine does hardly matters.
+# *In turn* is a passage, a question, a passage and so on, as from two callers. Padding is the price of a batch. What
+# does a batch bring? The figure runs eight questions and eight passages in batches of several sizes. It counts CPU
+# time, so what else your machine does hardly matters.
 
 # %%
 by_length = {name: sorted(items, key=lambda item: item.length) for name, items in prepared.items()}
