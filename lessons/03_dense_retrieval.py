@@ -185,11 +185,14 @@ print("in the search:  ", [p.payload["id"] for p in two])
 # %% [markdown]
 # ## Exercise 03.2: the filter
 #
-# A search may say `{"language": ["en", "pt"], "tags": ["latency"]}`. Build the filter: **every field
-# must match, by any of its values**. No fields: no restriction. The service has two engines behind
-# it, and their modules name the classes alike. So use `qdrant.Filter`,
-# `qdrant.FieldCondition(key=…, match=…)` and `qdrant.MatchAny(any=[…])` of the module that you are
-# given.
+# A search may be limited to `{"language": ["en", "pt"], "tags": ["latency"]}`: names of payload fields,
+# and for each the values that are accepted. Build the filter: **every field must match, by any of
+# its values**. No fields: no restriction.
+#
+# The service has two engines to choose from: `qdrant_edge`, Qdrant's own engine inside of the
+# process, and `qdrant_client`, which asks a server. Their modules name the classes alike. So use
+# `qdrant.Filter`, `qdrant.FieldCondition(key=…, match=…)` and `qdrant.MatchAny(any=[…])` of the module
+# that you are given.
 #
 # <details><summary>Hint</summary>
 #
@@ -267,16 +270,18 @@ workshop.check("03.3")
 # %% [markdown]
 # ## Exact or approximate
 #
-# So far every search compared the question with every vector. **HNSW** (Malkov and Yashunin, 2018)
-# walks a graph instead: it links each vector with `m` near ones, and keeps the `ef` best candidates
-# on its way. Qdrant's engine builds the graph here, over 10,000 random vectors of length 32.
+# So far every search compared the question with every vector. **HNSW** (hierarchical navigable small
+# world; Malkov and Yashunin, 2018) walks a graph instead: it links each vector with `m` near ones, and
+# keeps the `ef` best candidates on its way. To find the near ones it searches while it builds, with
+# `ef_construct` candidates. `qdrant_edge` builds two graphs here over 10,000 random vectors of length
+# 32: a good one, `m` = 16 and `ef_construct` = 100, and a poor one, 4 and 16.
 #
 # **Predict.** Of the true nearest ten, how many does it find with `ef` = 10 candidates? And with 320?
 #
 # <details><summary>Answer</summary>
 #
-# With 16 links about six of ten, and with 320 candidates all. With 4 links far fewer: walking longer
-# does not quite make up for a graph that was built with too few.
+# In the good graph about six of ten, and with 320 candidates all. In the poor one far fewer: walking
+# longer does not quite make up for links that were never made.
 # </details>
 
 # %%
@@ -369,7 +374,9 @@ except StoreLocked as error:
 #
 # ## Your service
 #
-# 1. It runs alone, on a free port, with a data folder of its own. The six sections go in twice.
+# 1. It runs alone, on a free port, with a data folder of its own. The six sections go in twice, and a
+#    filter with two fields finds three of them. The API calls the field `tags` of a passage `tag` in a
+#    filter; the service turns one name into the other before it calls your function.
 # 2. The **contract** is what every `dense_retrieval` must keep, whoever wrote it. The same tests hold
 #    the reference.
 # 3. Yours takes the reference's place: same port, same folder. The reference closes the collection
@@ -413,8 +420,10 @@ workshop.same(before, after)
 # ## What a filter and a second vector buy
 #
 # Each English passage carries two vectors, one of a bilingual model and one of an English one;
-# `using` says which is compared. The measure is nDCG@10 over the handbook's test questions, where a
-# section and its translation count as one.
+# `using` says which is compared. The measure is **nDCG@10** over the handbook's test questions: 1 where
+# the right sections lead the list, less the lower they stand, 0 where none is among ten. A section and
+# its translation count as one. Each line ends with the mean difference to `bilingual`, its 95 %
+# interval (paired bootstrap over the questions) and what follows: "same" where the interval holds zero.
 #
 # **Predict.** Does it help to search only passages in the question's own language? What happens when
 # only the *other* language is searched? Is the English model better on English questions?

@@ -112,7 +112,9 @@ for word, n in holding.items():
 #
 # $$\frac{count \cdot (k_1 + 1)}{count + k_1 \cdot (1 - b + b \cdot length / average)}$$
 #
-# `k1` (1.2 here) says how soon repetition stops to count. `b` (0.75) says how much a long passage pays.
+# *count* is how often the passage holds the word, *length* how many words it has, *average* how many a
+# passage has on average. `k1` (1.2 here) says how soon repetition stops counting, `b` (0.75) how much a
+# long passage pays.
 #
 # **Predict.** A passage of average length holds the word once. What is the value? What is it for a
 # thousand times?
@@ -124,6 +126,8 @@ for word, n in holding.items():
 # </details>
 #
 # ## Exercise 04.2: how often, in how long a passage
+#
+# Write this formula as a function, too.
 #
 # <details><summary>Hint</summary>
 #
@@ -210,7 +214,7 @@ print({name: round(score, 4) for name, score in library.items()}, "- the same sc
 # - **analysis**: text becomes terms, lower case, stemmed, accents folded, the same for passage and query;
 # - **durability**: a write is on disk before it is acknowledged.
 #
-# **Predict.** Do "Breakers calling" find anything by your `split()`? And by the engine?
+# **Predict.** Does "Breakers calling" find anything by your `split()`? And by the engine?
 #
 # <details><summary>Answer</summary>
 #
@@ -308,8 +312,9 @@ print("the same answers take your service more time and more memory")
 # </details>
 #
 # Both lists are asked of the running system; the vectors are those of the bilingual model. The table shows
-# nDCG@10 of both in each group, and the mean difference with its 95 % interval (paired bootstrap over the
-# questions). "same" means that the interval holds zero: no finding. Small groups have wide intervals.
+# **nDCG@10** of both in each group: 1 where the right sections lead the list, less the lower they stand, 0
+# where none is among ten. Then comes the mean difference with its 95 % interval (paired bootstrap over
+# the questions). "same" means that the interval holds zero: no finding. Small groups have wide intervals.
 
 # %%
 judged = workshop.judged("test")

@@ -203,6 +203,8 @@ def run_contract(service: str, url: str, *, first_red: bool = False) -> list[Res
         command += ["--junitxml", str(report), "--timeout", "10", "-p", "no:cacheprovider", "-q"]
         # Every plugin that is installed would be loaded, which takes longer than most contracts.
         command += ["-p", "pytest_timeout", "-p", "pytest_asyncio.plugin"]
+        # A notebook's kernel asks its children for colours; in a message they are noise.
+        command += ["--color", "no"]
         command += ["--maxfail", "1"] if first_red else []
         try:
             done = subprocess.run(

@@ -20,7 +20,7 @@ def near(found, expected, hint):
 def breaker_by_hand(rarity):
     """Two of five sentences hold "breaker": ln(1 + 3.5 / 2.5)."""
     found = rarity.inverse_document_frequency(5, 2)
-    near(found, math.log(2.4), "the fraction is (5 - 2 + 0.5) / (2 + 0.5), the logarithm math.log")
+    near(found, math.log(2.4), "math.log of 1 + (5 - 2 + 0.5) / (2 + 0.5)")
 
 
 @check("04.1", "sparse_retrieval", "rarity.py")
@@ -50,7 +50,7 @@ def idf_is_the_reference(rarity):
 @check("04.2", "sparse_retrieval", "frequency.py")
 def once_at_average_length(frequency):
     """Once, in a sentence of average length, counts 1."""
-    near(frequency.term_frequency(1, 10, 10.0), 1.0, "2.2 / (1 + 1.2): is the factor k1 + 1 there?")
+    near(frequency.term_frequency(1, 10, 10.0), 1.0, "2.2 / (1 + 1.2): k1 + 1 above, a sum below")
 
 
 @check("04.2", "sparse_retrieval", "frequency.py")

@@ -101,6 +101,7 @@ def test_ties_are_in_order_of_id(http, space, axis):
         ({"document": [OTHER]}, {C["id"]}),
         ({"language": ["xx"]}, set()),
     ],
+    ids=["language", "tag", "document", "nothing"],
 )
 def test_filters(http, axis, chosen, ids):
     hits = search(http, vector=axis(0), filter=ONLY_OURS | chosen)["hits"]
@@ -165,6 +166,7 @@ def test_a_query_is_embedded_or_the_gone_embedding_is_named(http):
         ({"query": "q", "filter": {"colour": ["red"]}}, "filter.colour"),
         ({"query": "q", "typo": 1}, "typo"),
     ],
+    ids=str,
 )
 def test_bad_input_names_the_field(http, body, field):
     response = http.post("/v1/search", json=body)

@@ -73,6 +73,7 @@ def test_a_term_is_found_in_passages_of_the_other_language(http, language):
         ({"document": [DOCUMENT]}, 3),
         ({"document": ["contract/none"]}, 0),
     ],
+    ids=["language", "tag", "both", "document", "nothing"],
 )
 def test_filters(http, chosen, count):
     assert len(search(http, query="zworkle", filter=chosen)) == count
@@ -134,6 +135,7 @@ def test_stats_count(http):
         ({"query": "q", "filter": {"colour": ["red"]}}, "filter.colour"),
         ({"query": "q", "typo": 1}, "typo"),
     ],
+    ids=str,
 )
 def test_bad_input_names_the_field(http, body, field):
     response = http.post("/v1/search", json=body)

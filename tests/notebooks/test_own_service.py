@@ -133,12 +133,14 @@ def test_one_that_is_no_good_is_taken_out_and_the_system_stays_usable(
     mine: Path, indexed: system.System, monkeypatch: pytest.MonkeyPatch, core: str, says: str
 ) -> None:
     monkeypatch.setattr(swapping, "START_PATIENCE", 8.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a notebook's kernel sets it
     (mine / "core.py").write_text(core)
     with pytest.raises(WorkshopError) as error:
         swapping.swap(NAME)
     assert says in str(error.value)
     assert "The reference is back." in error.value.what
     assert "Traceback" not in str(error.value)
+    assert "x1b" not in repr(str(error.value)).lower()
     assert_usable(indexed)
 
 
