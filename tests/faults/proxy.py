@@ -27,7 +27,7 @@ class FaultProxy:
     The faults can be changed at any time and hold from the next request on:
 
     * `delay`, `jitter`: seconds before a request is passed on, and up to so many more, at random
-    * `resets`: share of requests whose connection is reset
+    * `resets`: share of requests whose connection is reset, at equal distances
     * `silent`: connections are accepted and requests read, and nothing is ever answered
     * `speed`: bytes of an answer a second
     * `failing`: every request is answered 500
@@ -80,7 +80,9 @@ class FaultProxy:
                 if self.failing:
                     writer.write(_FAILED * requests.ended())
                     continue
-                if any(self.chance.random() < self.resets for _ in range(new)):
+                if int((self.requests - new) * self.resets + 0.5) < int(
+                    self.requests * self.resets + 0.5
+                ):
                     self.resets_made += 1
                     _reset(writer)
                     return

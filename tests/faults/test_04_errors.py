@@ -85,4 +85,4 @@ def _right(failing: str, one: Outcome) -> bool:
         return one.status in (502, 503)
     if failing == "hybrid_search":
         return one.status == 503 and one.kind == "search-unavailable"
-    return one.status == 200 and one.degraded == {"generation" if failing == "llm" else failing}
+    return one.status == 200 and ("generation" if failing == "llm" else failing) in one.degraded
