@@ -219,6 +219,7 @@ def build_filter(qdrant, fields):
 
 # %% tags=["check"]
 workshop.check("03.2")
+upsert(point_id)  # the last lines delete all six, and this cell may run again
 for fields in ({"tags": ["latency"]}, {"tags": ["latency"], "language": ["en"]}, {}):
     chosen = build_filter(models, fields)
     print(qdrant.count("six", count_filter=chosen).count, "of 6 match", fields)
@@ -235,8 +236,8 @@ print(qdrant.count("six").count, "are left after a delete whose filter has no co
 # The breaker and its translation have equal scores. Which comes first? The engine promises no order
 # among equals, and its limit cuts through them: two copies of the service could give two answers.
 #
-# `fetch(limit)` gives the nearest `limit` hits, best first, each with `id` and `score`; fewer only
-# when there are no more. Return the first `top_k` **by score, ties by id**. A passage that you did
+# `fetch(limit)` gives the nearest `limit` hits, best first, each with its `hit.id` and `hit.score`; fewer
+# only when there are no more. Return the first `top_k` **by score, ties by id**. A passage that you did
 # not fetch may tie with place `top_k` and have a smaller id. So fetch a few more than you need, and
 # more again while the last one still ties. Do not fetch thousands to be safe: every hit brings its
 # text.
@@ -500,4 +501,4 @@ workshop.restore("dense_retrieval")
 # - **Not bought:** better answers. They are the same, to the last passage; on this corpus neither
 #   HNSW nor the language filter adds to them.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 04, `sparse_retrieval`, searches by words. `workshop.progress()` shows the board.

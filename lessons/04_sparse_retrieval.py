@@ -422,4 +422,4 @@ for kind in (("plain", "en"), ("plain", "pt"), ("paraphrase", "en"), ("paraphras
 # - **Not bought:** better answers from your own formula. It is the library's formula, and slower.
 # - **Does not help:** on Portuguese paraphrases. Lesson 05 fuses both lists.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 05, `hybrid_search`, makes one list of two. `workshop.progress()` shows the board.

@@ -407,4 +407,4 @@ workshop.restore("hybrid_search")
 #   anything else.
 # - **Not bought:** better answers. On this corpus the interval of fusion against BM25 holds zero.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 06, `query_preprocessing`, stands before both searches. `workshop.progress()` shows the board.

@@ -489,4 +489,4 @@ workshop.restore("query_preprocessing")
 # - **Not bought:** better plain questions. For most questions the best preprocessing is to leave them
 #   alone.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 07, `reranking`, takes a second look at what was found. `workshop.progress()` shows the board.
