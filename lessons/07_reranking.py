@@ -468,4 +468,4 @@ workshop.restore("reranking")
 # - **Not bought, on this corpus:** the cross-encoder is worse than no reranking at all. Rarity weights gained
 #   where they were chosen and nowhere else.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 08, `context`, decides what the model gets to read. `workshop.progress()` shows the board.

@@ -530,4 +530,4 @@ workshop.restore("context_aggregation")
 # - **Not bought, on this corpus:** de-duplication finds nothing in the handbook. At 260 tokens choosing gains
 #   little over truncation, and where everything fits it gains nothing.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 09, `generation`, puts one API in front of every model. `workshop.progress()` shows the board.

@@ -498,4 +498,4 @@ workshop.restore("generation")
 #   last where it was. On this corpus no question is answered from the cache unless somebody asks it
 #   again.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 10, `post_processing`, checks what the model wrote. `workshop.progress()` shows the board.

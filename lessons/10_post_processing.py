@@ -491,4 +491,4 @@ workshop.restore("post_processing")
 #   sentence that answers another question, if enough of this one's words are in it. And on this corpus the mask for
 #   personal data finds two published examples and nobody's data.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 11, `gateway`, is the one way in. `workshop.progress()` shows the board.

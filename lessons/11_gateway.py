@@ -523,4 +523,4 @@ workshop.restore("gateway")
 # - **Not bought:** better answers, or quicker ones. A deadline makes nothing faster; it decides what is
 #   given up. And a limit that counts requests does not see that one costs a hundred times another.
 #
-# **Next:** `workshop.progress()` shows the board.
+# **Next:** lesson 12, `feedback`, hears what the readers say. `workshop.progress()` shows the board.
