@@ -17,6 +17,10 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300)]
 
 NAME = "hybrid_search"
 RRF = "def reciprocal_rank_fusion(lists, *, weights=None, k=60.0):\n"
+WORST_FIRST = """\
+    from services.hybrid_search import domain
+    return domain.reciprocal_rank_fusion(lists, weights=weights, k=k)[::-1]
+"""
 QUERY = {"query": "What is backpressure?", "language": "en", "top_k": 10}
 
 
@@ -126,8 +130,9 @@ def test_one_that_fails_a_request_shows_its_error_and_the_learner_s_line(mine: P
         (RRF + "    while True:\n        pass\n", "its contract is red"),
         (RRF + "    return []\n", "its contract is red"),
         (RRF + "    raise ValueError('oh')\n", "its contract is red"),
+        (RRF + WORST_FIRST, "its contract is red. hits are ranked"),
     ],
-    ids=["crashes", "never starts", "hangs", "finds nothing", "raises"],
+    ids=["crashes", "never starts", "hangs", "finds nothing", "raises", "worst first"],
 )
 def test_one_that_is_no_good_is_taken_out_and_the_system_stays_usable(
     mine: Path, indexed: system.System, monkeypatch: pytest.MonkeyPatch, core: str, says: str
