@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
-import pytest
 
 ENGLISH = (
     "What is a circuit breaker?",
@@ -64,11 +63,9 @@ class Load:
     timeout: float = 30.0
     headers: dict[str, str] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
-    lags: list[float] = field(default_factory=list)
-    """Milliseconds by which a sleep beside the load ended late: the machine's own delay."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _session: aiohttp.ClientSession | None = None
-    _working: tuple[asyncio.Task[None], ...] = ()
+    _sending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -76,14 +73,14 @@ class Load:
             timeout=aiohttp.ClientTimeout(total=self.timeout),
             headers=self.headers,
         )
-        self._working = (asyncio.create_task(self._send()), asyncio.create_task(self._lag()))
+        self._sending = asyncio.create_task(self._send())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._session is not None
-        for task in self._working:
-            task.cancel()
-        await asyncio.gather(*self._working, return_exceptions=True)
+        assert self._sending is not None
+        self._sending.cancel()
+        await asyncio.gather(self._sending, return_exceptions=True)
         await asyncio.gather(*self._tasks)
         await self._session.close()
 
@@ -95,21 +92,6 @@ class Load:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             sent += 1
-
-    async def _lag(self) -> None:
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.005)
-            self.lags.append((time.monotonic() - before - 0.005) * 1000)
-
-    def skip_if_too_busy(self, limit: float) -> None:
-        """A p99 of `limit` milliseconds cannot be told apart from the machine's own delays when
-        these take half of it."""
-        own = percentile(self.lags, 0.99)
-        if own > limit / 2:
-            pytest.skip(
-                f"too busy to measure {limit:g} ms: a process wakes up {own:.0f} ms late (p99)"
-            )
 
     async def _one(self, question: str) -> None:
         assert self._session is not None

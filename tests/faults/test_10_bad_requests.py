@@ -52,8 +52,7 @@ async def test_bad_requests(whole: processes.System, row: Row) -> None:
                     await asyncio.sleep(0.05)
                 await attack
             beside += load.outcomes
-    usual = percentile([o.ms for o in quiet], 0.99)
-    slower = percentile([o.ms for o in beside], 0.99) / usual
+    slower = percentile([o.ms for o in beside], 0.99) / percentile([o.ms for o in quiet], 0.99)
     grown = (peak - before) / 1e6
     row(
         "100 MB, slow and malformed requests",
@@ -65,8 +64,6 @@ async def test_bad_requests(whole: processes.System, row: Row) -> None:
     assert all(400 <= s < 500 for found in statuses.values() for s in found), statuses
     assert all(one.full for one in [*quiet, *beside])
     assert grown <= 10.0
-    if slower > 1.5:
-        load.skip_if_too_busy(usual / 2)
     assert slower <= 1.5
 
 
