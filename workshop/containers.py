@@ -102,8 +102,8 @@ class Containers(System):
         return os.getpid()  # there is no supervisor: the engine is one
 
     @property
-    def what(self) -> str:
-        return f"the containers of {self.state['project']}"
+    def where(self) -> str:
+        return f"in the containers of {self.state['project']}"
 
     @property
     def front(self) -> str:

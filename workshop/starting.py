@@ -28,7 +28,7 @@ def up(base: int) -> None:
     Interrupted, it stops what it started; the next `up` goes on where this one was.
     """
     if (here := system.running()) is not None:
-        show.console.print(f"Already running: {here.what}.")
+        show.console.print(f"Already running {here.where}.")
         show.console.print("`workshop status` shows it; `workshop down` stops it.")
         return
     paths.run_dir().mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def up(base: int) -> None:
 def up_containers(base: int, *, step: str | None, dev: bool) -> None:
     """The same in containers: build what changed, start, index the handbook, say where it is."""
     if (here := system.running()) is not None:
-        show.console.print(f"Already running: {here.what}. `workshop down` stops it.")
+        show.console.print(f"Already running {here.where}. `workshop down` stops it.")
         return
     containers.engine()
     first_run.ensure_models()

@@ -79,8 +79,8 @@ class System:
         return int(self.state["pid"])
 
     @property
-    def what(self) -> str:
-        return f"the processes of supervisor {self.pid}, at {self.url('gateway')}"
+    def where(self) -> str:
+        return f"at {self.url('gateway')} (supervisor pid {self.pid})"
 
     @property
     def front(self) -> str:
