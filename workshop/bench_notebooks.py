@@ -91,10 +91,7 @@ def table(timings: Sequence[Timing], first: float, total: float) -> Table:
     found = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("notebook", "cells", "minutes", "slowest cell, s", "which"):
         right = column not in ("notebook", "which")
-        width = None if column == "which" else max(len(column), 0 if right else 24)
-        found.add_column(
-            column, justify="right" if right else "left", no_wrap=True, min_width=width
-        )
+        found.add_column(column, justify="right" if right else "left", no_wrap=True)
     found.add_row("before: fixed questions", "", f"{first / 60:.2f}", "", "")
     for timing in timings:
         found.add_row(
@@ -102,7 +99,7 @@ def table(timings: Sequence[Timing], first: float, total: float) -> Table:
             str(timing.cells),
             f"{timing.seconds / 60:.2f}",
             f"{timing.slowest_seconds:.1f}",
-            f"{timing.slowest_cell}: {timing.slowest}",
+            timing.slowest_cell,
         )
     longest = max((timing.slowest_seconds for timing in timings), default=0.0)
     found.add_row("all", "", f"{total / 60:.2f}", f"{longest:.1f}", "")
