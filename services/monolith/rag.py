@@ -135,13 +135,16 @@ class Rag:
 
     def vectors(self, model: Path) -> QdrantVectorStore:
         """The collection of a model folder, opened or made."""
-        embeddings = LocalEmbeddings(model)
+        embeddings = self.embeddings(model)
         if not self.qdrant.collection_exists(model.name):
-            size = embeddings.encoder.dimension
+            size = len(embeddings.embed_query("size"))
             self.qdrant.create_collection(
                 model.name, vectors_config=VectorParams(size=size, distance=Distance.COSINE)
             )
         return QdrantVectorStore(self.qdrant, model.name, embeddings)
+
+    def embeddings(self, model: Path) -> Embeddings:
+        return LocalEmbeddings(model)
 
     def index(self, documents: list[Document]) -> int:
         """Add documents to every index; the number of vectors that were not on disk yet."""
@@ -170,22 +173,22 @@ class Rag:
         return self.preprocessor.run(state["question"], history=state.get("history", []))
 
     def search(self, state: dict[str, Any]) -> dict[str, list[tuple[str, float]]]:
-        """Each list's best passages: embedding and dense search, keyword search."""
+        """Each list's best passages."""
         query, language = state["asked"].search_query, state["asked"].language
-        lists: dict[str, list[tuple[str, float]]] = {}
-        for name in self.weights(language):
-            if name == "sparse":
-                hits = self.keywords.search(query, language=language, top_k=CANDIDATES)
-                lists[name] = [(hit.id, hit.score) for hit in hits]
-            else:
-                found = self.stores[name].similarity_search_with_score(query, k=CANDIDATES)
-                # A section that was removed leaves its vector on disk.
-                lists[name] = [
-                    (document.metadata["id"], score)
-                    for document, score in found
-                    if document.metadata["id"] in self.passages
-                ]
-        return lists
+        return {name: self.search_list(name, query, language) for name in self.weights(language)}
+
+    def search_list(self, name: str, query: str, language: str) -> list[tuple[str, float]]:
+        """Keyword search, or embedding and dense search."""
+        if name == "sparse":
+            hits = self.keywords.search(query, language=language, top_k=CANDIDATES)
+            return [(hit.id, hit.score) for hit in hits]
+        found = self.stores[name].similarity_search_with_score(query, k=CANDIDATES)
+        # A section that was removed leaves its vector on disk.
+        return [
+            (document.metadata["id"], score)
+            for document, score in found
+            if document.metadata["id"] in self.passages
+        ]
 
     def weights(self, language: str) -> dict[str, float]:
         return self.fusion.weights.get(language) or self.fusion.weights["other"]

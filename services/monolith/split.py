@@ -7,6 +7,7 @@ into its own stores, or into those of the services.
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +15,7 @@ import httpx
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables import RunnableLambda
-from langchain_qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient
-from qdrant_client.models import Distance, VectorParams
 
 from services.context_aggregation.tokenizer import load_tokenizer
 from services.hybrid_search.settings import Settings as FusionSettings
@@ -32,7 +31,6 @@ from .rag import (
     HANDBOOK,
     PASSAGES,
     RERANKED,
-    LocalEmbeddings,
     Rag,
     load_documents,
 )
@@ -75,7 +73,10 @@ class PartlySplit(Rag):
         self.fusion = FusionSettings()
         if not self.at.dense_url:
             self.qdrant = QdrantClient(path=str(settings.home / "qdrant"))
-            self.stores = {name: self.vectors_of(MODELS[role]) for name, role in _LISTS.items()}
+            self.stores = {
+                name: self.vectors(settings.models_dir / MODELS[role])
+                for name, role in _LISTS.items()
+            }
         if not self.at.sparse_url:
             self.keywords = KeywordIndex()
         if not self.at.reranking_url:
@@ -96,20 +97,10 @@ class PartlySplit(Rag):
         answer.raise_for_status()
         return answer.json()
 
-    def embeddings(self, model: str) -> Embeddings:
+    def embeddings(self, model: Path) -> Embeddings:
         if self.at.embedding_url:
-            return RemoteEmbeddings(self.call, model)
-        return LocalEmbeddings(self.at.models_dir / model)
-
-    def vectors_of(self, model: str) -> QdrantVectorStore:
-        """The collection in this process, filled by whoever embeds."""
-        embeddings = self.embeddings(model)
-        if not self.qdrant.collection_exists(model):
-            size = len(embeddings.embed_query("size"))
-            self.qdrant.create_collection(
-                model, vectors_config=VectorParams(size=size, distance=Distance.COSINE)
-            )
-        return QdrantVectorStore(self.qdrant, model, embeddings)
+            return RemoteEmbeddings(self.call, model.name)
+        return super().embeddings(model)
 
     # -- indexing ------------------------------------------------------------------------
 
@@ -134,7 +125,8 @@ class PartlySplit(Rag):
     def put_vectors(self, documents: list[Document]) -> int:
         """Vectors of both models into dense_retrieval; it keeps those that it has."""
         stored = 0
-        makers = {role: self.embeddings(model) for role, model in MODELS.items()}
+        folders = {role: self.at.models_dir / model for role, model in MODELS.items()}
+        makers = {role: self.embeddings(folder) for role, folder in folders.items()}
         for start in range(0, len(documents), _BATCH):
             part = documents[start : start + _BATCH]
             vectors: list[dict[str, list[float]]] = [{} for _ in part]
@@ -189,33 +181,20 @@ class PartlySplit(Rag):
         body = {"query": state["question"], "history": state.get("history", [])}
         return SimpleNamespace(**self.call("POST", "preprocessing", "/v1/preprocess", body))
 
-    def search(self, state: dict[str, Any]) -> dict[str, list[tuple[str, float]]]:
-        """Each list's best passages, from whoever holds it."""
-        query, language = state["asked"].search_query, state["asked"].language
-        weights = self.weights(language)
-        lists: dict[str, list[tuple[str, float]]] = {}
-        for name in weights:
-            body = {"query": query, "top_k": CANDIDATES}
-            if name == "sparse" and self.at.sparse_url:
-                found = self.call("POST", "sparse", "/v1/search", body | {"language": language})
-            elif name in _LISTS and self.at.dense_url:
-                found = self.call("POST", "dense", "/v1/search", body | {"using": _LISTS[name]})
-            else:
-                lists[name] = self.search_here(name, query, language)
-                continue
-            lists[name] = [(hit["id"], hit["score"]) for hit in self.known(found["hits"])]
-        return lists
+    def search_list(self, name: str, query: str, language: str) -> list[tuple[str, float]]:
+        """From whoever holds the list."""
+        body = {"query": query, "top_k": CANDIDATES}
+        if name == "sparse" and self.at.sparse_url:
+            found = self.call("POST", "sparse", "/v1/search", body | {"language": language})
+        elif name in _LISTS and self.at.dense_url:
+            found = self.call("POST", "dense", "/v1/search", body | {"using": _LISTS[name]})
+        else:
+            return super().search_list(name, query, language)
+        return [(hit["id"], hit["score"]) for hit in self.known(found["hits"])]
 
     def known(self, hits: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Without what a later step or an older handbook has left in a service's store."""
         return [hit for hit in hits if hit["id"] in self.texts]
-
-    def search_here(self, name: str, query: str, language: str) -> list[tuple[str, float]]:
-        if name == "sparse":
-            hits = self.keywords.search(query, language=language, top_k=CANDIDATES)
-            return [(hit.id, hit.score) for hit in hits]
-        found = self.stores[name].similarity_search_with_score(query, k=CANDIDATES)
-        return [(d.metadata["id"], score) for d, score in found if d.metadata["id"] in self.texts]
 
     def ask_hybrid(self, state: dict[str, Any]) -> list[str]:
         asked = state["asked"]
