@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
@@ -18,7 +17,7 @@ from services.chassis import Problem, create_service, current, encode_event, get
 from services.chassis.problems import validation_problem
 from services.chassis.sse import HEADERS as SSE_HEADERS
 from services.chassis.sse import MEDIA_TYPE as SSE
-from services.chassis.until_gone import UntilGone
+from services.chassis.until_gone import UntilGone, send_json
 
 from . import domain
 from .cache import MakeKey, cache_key
@@ -232,10 +231,7 @@ async def _whole(
         ],
         "usage": usage,
     }
-    raw = orjson.dumps(answer)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(raw))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": raw})
+    await send_json(send, answer)
 
 
 async def _stream(

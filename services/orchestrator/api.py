@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
@@ -17,7 +16,7 @@ from services.chassis import Problem, create_service, current, encode_event
 from services.chassis.events import Outbox
 from services.chassis.problems import internal_problem
 from services.chassis.sse import HEADERS, MEDIA_TYPE
-from services.chassis.until_gone import UntilGone
+from services.chassis.until_gone import UntilGone, send_json
 
 from .conversations import Conversations
 from .pipeline import Clients, Event, Pipeline, Question
@@ -151,13 +150,7 @@ async def _whole(events: AsyncGenerator[Event, None], send: Send) -> None:
     async with aclosing(events):
         async for name, data in events:
             if name == "answer":
-                raw = orjson.dumps(data)
-                head = [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", b"%d" % len(raw)),
-                ]
-                await send({"type": "http.response.start", "status": 200, "headers": head})
-                await send({"type": "http.response.body", "body": raw})
+                await send_json(send, data)
 
 
 async def _encoded(events: AsyncGenerator[Event, None]) -> AsyncIterator[bytes]:
