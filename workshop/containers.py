@@ -164,8 +164,7 @@ class Containers(System):
         ]
 
     def url(self, name: str) -> str:
-        self._known(name)
-        if found := self.processes[name]["url"]:
+        if found := self._known(name)["url"]:
             return str(found)
         raise WorkshopError(
             f"{name} cannot be reached from this machine.",
@@ -174,12 +173,12 @@ class Containers(System):
         )
 
     def last_log_line(self, name: str) -> str:
-        return _last(self.processes[name]["container"].logs(tail=5).decode("utf-8", "replace"))
+        return _last(self._known(name)["container"].logs(tail=5).decode("utf-8", "replace"))
 
     def log(self, name: str) -> Path:
         """A copy: the engine keeps the log."""
         copy = paths.run_dir() / f"{name}.log"
-        copy.write_bytes(self.processes[name]["container"].logs(tail=200))
+        copy.write_bytes(self._known(name)["container"].logs(tail=200))
         return copy
 
     def log_end(self, name: str) -> int:
@@ -209,8 +208,7 @@ class Containers(System):
         _record().unlink(missing_ok=True)
 
     def _tell(self, do: str, name: str = "", **more: Any) -> dict[str, Any]:
-        self._known(name)
-        container = self.processes[name]["container"]
+        container = self._known(name)["container"]
         if do == "restart":
             container.restart(timeout=STOP_PATIENCE)
         elif do == "stop":

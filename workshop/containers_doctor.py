@@ -85,11 +85,11 @@ def disk(info: dict[str, Any]) -> Check:
 
 def port() -> Check:
     gateway = catalogue.default_port_base()
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", gateway)) and not containers.running():
-            return Check("port", OK, f"{gateway} is free")
     if containers.running():
         return Check("port", OK, f"the workshop's own containers use {gateway}")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", gateway)):
+            return Check("port", OK, f"{gateway} is free")
     return Check("port", FAIL, f"{gateway} is taken: `workshop up --containers --port-base 9000`")
 
 

@@ -180,11 +180,14 @@ class System:
                 )
             time.sleep(0.1)
 
-    def _known(self, name: str) -> None:
-        if name not in self.processes:
+    def _known(self, name: str) -> dict[str, Any]:
+        """The process of that name."""
+        processes = self.processes
+        if name not in processes:
             raise WorkshopError(
-                f"There is no service named {name}.", f"Known: {', '.join(self.processes)}."
+                f"There is no service named {name}.", f"Known: {', '.join(processes)}."
             )
+        return processes[name]
 
     def _tell(self, do: str, name: str = "", **more: Any) -> dict[str, Any]:
         if name:
