@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from tests.faults.llm import ScriptedModel, scripted_model
-from tests.faults.proxy import FaultProxy
 from workshop import catalogue
 from workshop import system as processes
+from workshop.fault_proxy import FaultProxy
 
 Row = Callable[..., None]
 _rows: list[tuple[str, str]] = []

@@ -11,8 +11,8 @@ import pytest
 
 from tests.faults.conftest import Row, routed
 from tests.faults.load import PORTUGUESE, Load, Outcome, ask, steady_rate
-from tests.faults.proxy import FaultProxy
 from workshop import system as processes
+from workshop.fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -12,8 +12,8 @@ import pytest
 from tests.faults.conftest import Row, proxied, routed
 from tests.faults.llm import ScriptedModel
 from tests.faults.load import ENGLISH, Load, Outcome, steady_rate
-from tests.faults.proxy import FaultProxy
 from workshop import system as processes
+from workshop.fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
