@@ -525,7 +525,7 @@ def _process(
 async def _until_ready(url: str, process: subprocess.Popen[bytes], patience: float = 60.0) -> None:
     client = ServiceClient("service", url)
     # The breaker would count the refusals of a service that is still starting.
-    client.breaker.threshold = sys.maxsize
+    client.breaker.circuit.threshold = sys.maxsize
     end = time.monotonic() + patience
     try:
         while not await _answers(client.get("/healthz")) or not await _answers(

@@ -5,7 +5,7 @@ Read `README.md` in this folder to write the next service.
 """
 
 from .app import Resources, create_service
-from .breaker import Breaker, BreakerOpen
+from .breaker import Breaker, BreakerOpen, Circuit, MayCall, Record, may_call, record
 from .client import (
     BadAnswer,
     CallFailed,
@@ -13,6 +13,7 @@ from .client import (
     Rejected,
     ServiceClient,
     Unavailable,
+    not_to_blame,
 )
 from .context import Deadline, RequestContext, current, use_context
 from .logs import configure_logging, get_logger
@@ -31,9 +32,12 @@ __all__ = [
     "Breaker",
     "BreakerOpen",
     "CallFailed",
+    "Circuit",
     "Deadline",
     "DeadlineExceeded",
+    "MayCall",
     "Problem",
+    "Record",
     "Rejected",
     "RequestContext",
     "Resources",
@@ -46,7 +50,10 @@ __all__ = [
     "current",
     "encode_event",
     "get_logger",
+    "may_call",
+    "not_to_blame",
     "parse_events",
+    "record",
     "release_free_memory",
     "serve",
     "use_context",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 
 class BreakerOpen(Exception):
@@ -15,12 +16,57 @@ class BreakerOpen(Exception):
         self.retry_after = retry_after
 
 
-class Breaker:
-    """Closed → (after `threshold` failures in a row) open → (after `reset` seconds) half-open.
+@dataclass(slots=True)
+class Circuit:
+    """What is known of one dependency. Times are seconds of one monotonic clock.
 
-    Half-open lets exactly one probe through: its success closes the breaker, its failure opens
-    it again. Use as `with breaker.attempt(): call()`; an exception counts as a failure unless
-    `ignore` says that the dependency is not to blame (a 4xx, a cancelled caller).
+    Closed → (after `threshold` failures in a row) open → (after `reset` seconds) half-open.
+    """
+
+    threshold: int = 5
+    reset: float = 1.0
+    failures: int = 0
+    """In a row."""
+    opened_at: float | None = None
+    """None while it is closed."""
+    probing: bool = False
+    """Half-open lets exactly one call through, and it is under way."""
+
+
+MayCall = Callable[[Circuit, float], bool]
+Record = Callable[[Circuit, bool | None, float], None]
+
+
+def may_call(circuit: Circuit, now: float) -> bool:
+    """Whether a call may be made at `now`. Who is let through while half-open is the probe."""
+    if circuit.opened_at is None:
+        return True
+    if circuit.probing or now - circuit.opened_at < circuit.reset:
+        return False
+    circuit.probing = True
+    return True
+
+
+def record(circuit: Circuit, succeeded: bool | None, now: float) -> None:
+    """Count a call that was let through and ended at `now`.
+
+    None: its end says nothing of the dependency (a 4xx, a caller that left). After a probe that
+    ended so, the next call is the probe.
+    """
+    circuit.probing = False
+    if succeeded:
+        circuit.failures, circuit.opened_at = 0, None
+    elif succeeded is False:
+        circuit.failures += 1
+        if circuit.failures >= circuit.threshold or circuit.opened_at is not None:
+            circuit.opened_at = now
+
+
+class Breaker:
+    """A `Circuit` around calls: `with breaker.attempt(): call()`.
+
+    An exception counts as a failure unless `ignore` says that the dependency is not to blame (a
+    4xx, a cancelled caller). `may_call` and `record` are its decisions.
     """
 
     def __init__(
@@ -31,21 +77,25 @@ class Breaker:
         reset: float = 1.0,
         ignore: Callable[[BaseException], bool] = lambda error: not isinstance(error, Exception),
         clock: Callable[[], float] = time.monotonic,
+        may_call: MayCall = may_call,
+        record: Record = record,
     ) -> None:
         self.name = name
-        self.threshold = threshold
-        self.reset = reset
+        self.circuit = Circuit(threshold, reset)
         self._ignore = ignore
         self._clock = clock
-        self._failures = 0
-        self._opened_at: float | None = None
-        self._probing = False
+        self._may_call = may_call
+        self._record = record
 
     @property
     def state(self) -> str:
-        if self._opened_at is None:
+        if self.circuit.opened_at is None:
             return "closed"
-        return "half-open" if self._clock() - self._opened_at >= self.reset else "open"
+        return "half-open" if self._wait() <= 0 else "open"
+
+    def _wait(self) -> float:
+        """Seconds until half-open; below zero from then on."""
+        return self.circuit.reset - (self._clock() - (self.circuit.opened_at or 0.0))
 
     @contextmanager
     def attempt(self) -> Iterator[Callable[[], None]]:
@@ -54,37 +104,21 @@ class Breaker:
         Gives a function that says "it answers" before the call ends: a stream may go on for long,
         and others wait for what the probe finds.
         """
-        opened_at = self._opened_at
-        if opened_at is not None:
-            left = self.reset - (self._clock() - opened_at)
-            if left > 0 or self._probing:
-                raise BreakerOpen(self.name, max(left, 0.0))
-            self._probing = True
+        opened_at = self.circuit.opened_at
+        if not self._may_call(self.circuit, self._clock()):
+            raise BreakerOpen(self.name, max(self._wait(), 0.0))
         settled = False
 
-        def settle(failure: BaseException | None = None) -> None:
+        def settle(succeeded: bool | None = True) -> None:
             nonlocal settled
-            if settled:
-                return
-            settled = True
-            if opened_at is not None:
-                self._probing = False
             # A call that was begun before the breaker opened tells nothing new when it ends.
-            if opened_at == self._opened_at:
-                self._count(failure)
+            if not settled and opened_at == self.circuit.opened_at:
+                self._record(self.circuit, succeeded, self._clock())
+            settled = True
 
         try:
             yield settle
         except BaseException as error:
-            settle(error)
+            settle(None if self._ignore(error) else False)
             raise
         settle()
-
-    def _count(self, failure: BaseException | None) -> None:
-        if failure is None:
-            self._failures = 0
-            self._opened_at = None
-        elif not self._ignore(failure):
-            self._failures += 1
-            if self._failures >= self.threshold or self._opened_at is not None:
-                self._opened_at = self._clock()

@@ -64,7 +64,7 @@ class BadAnswer(CallFailed):
     """The service failed (5xx) or did not answer in the agreed form."""
 
 
-def _not_to_blame(error: BaseException) -> bool:
+def not_to_blame(error: BaseException) -> bool:
     """A service that refuses in our own form is alive and costs no time, whether it is overloaded
     or names another that is gone. To count that would make the breakers open all the way up."""
     if isinstance(error, Unavailable) and error.status == 503:
@@ -91,7 +91,7 @@ class ServiceClient:
         self.service = service
         self.base_url = base_url.rstrip("/")
         self.timeout = timeout
-        self.breaker = breaker or Breaker(service, ignore=_not_to_blame)
+        self.breaker = breaker or Breaker(service, ignore=not_to_blame)
         # Without a cookie jar, proxies or redirects: a hop between services needs none of them,
         # and each costs CPU on every call.
         self._session = aiohttp.ClientSession(

@@ -12,26 +12,49 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
-from services.chassis import Problem, create_service, current, encode_event
+from services.chassis import (
+    Breaker,
+    MayCall,
+    Problem,
+    Record,
+    create_service,
+    current,
+    encode_event,
+    may_call,
+    not_to_blame,
+    record,
+)
 from services.chassis.events import Outbox
 from services.chassis.problems import internal_problem
 from services.chassis.sse import HEADERS, MEDIA_TYPE
 from services.chassis.until_gone import UntilGone, send_json
 
 from .conversations import Conversations
+from .domain import Extract, extractive_answer
 from .pipeline import Clients, Event, Pipeline, Question
 from .schemas import Answer, AnswerRequest, Conversation
 from .settings import Settings
 from .stages import RunStage, run_stage
 
 
-def create_app(settings: Settings, *, run: RunStage = run_stage) -> FastAPI:
-    """The service around its core: how a stage is run within the time that is left."""
+def create_app(
+    settings: Settings,
+    *,
+    run: RunStage = run_stage,
+    extract: Extract = extractive_answer,
+    may_call: MayCall = may_call,
+    record: Record = record,
+) -> FastAPI:
+    """The service around its core: `run` gives a stage its time, `extract` answers without a model,
+    `may_call` and `record` are the decisions of each dependency's breaker."""
+
+    def breaker(service: str) -> Breaker:
+        return Breaker(service, ignore=not_to_blame, may_call=may_call, record=record)
 
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
-        clients = Clients.connect(settings)
-        app.state.pipeline = Pipeline(settings, clients, run)
+        clients = Clients.connect(settings, breaker)
+        app.state.pipeline = Pipeline(settings, clients, run, extract)
         app.state.conversations = Conversations(
             settings.home / "conversations.sqlite", settings.conversation_ttl
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +42,9 @@ def index_text(passage: Mapping[str, Any]) -> str:
 
 def sentences(text: str) -> list[str]:
     return [part for part in _SENTENCE_END.split(" ".join(text.split())) if part]
+
+
+Extract = Callable[[Sequence[Mapping[str, Any]]], str]
 
 
 def extractive_answer(sources: Sequence[Mapping[str, Any]], limit: int = 2) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from services.chassis import (
     BadAnswer,
+    Breaker,
     CallFailed,
     Problem,
     ServerSentEvent,
@@ -21,6 +22,7 @@ from services.chassis import (
 )
 
 from .domain import (
+    Extract,
     RetryBudget,
     StageTiming,
     Trace,
@@ -53,16 +55,17 @@ class Clients:
     post_processing: ServiceClient
 
     @classmethod
-    def connect(cls, settings: Settings) -> Clients:
+    def connect(cls, settings: Settings, breaker: Callable[[str], Breaker]) -> Clients:
+        def client(service: str, url: str, timeout: float = 10.0) -> ServiceClient:
+            return ServiceClient(service, url, timeout=timeout, breaker=breaker(service))
+
         return cls(
-            preprocessing=ServiceClient("query_preprocessing", settings.preprocessing_url),
-            hybrid=ServiceClient("hybrid_search", settings.hybrid_url),
-            reranking=ServiceClient("reranking", settings.reranking_url),
-            context=ServiceClient("context_aggregation", settings.context_url),
-            generation=ServiceClient(
-                "generation", settings.generation_url, timeout=settings.generation_timeout
-            ),
-            post_processing=ServiceClient("post_processing", settings.post_processing_url),
+            preprocessing=client("query_preprocessing", settings.preprocessing_url),
+            hybrid=client("hybrid_search", settings.hybrid_url),
+            reranking=client("reranking", settings.reranking_url),
+            context=client("context_aggregation", settings.context_url),
+            generation=client("generation", settings.generation_url, settings.generation_timeout),
+            post_processing=client("post_processing", settings.post_processing_url),
         )
 
     async def aclose(self) -> None:
@@ -106,10 +109,17 @@ class State:
 
 
 class Pipeline:
-    def __init__(self, settings: Settings, clients: Clients, run: RunStage = run_stage) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Clients,
+        run: RunStage = run_stage,
+        extract: Extract = extractive_answer,
+    ) -> None:
         self.settings = settings
         self.clients = clients
         self._run = run
+        self._best_sentences = extract
         self._plan = settings.plan
         self._budgets: dict[str, RetryBudget] = {}
 
@@ -302,8 +312,10 @@ class Pipeline:
     def _extract(self, state: State) -> None:
         """The best sentences with their citations, in place of the model's text."""
         state.kind = "extractive"
-        state.text = extractive_answer(state.sources)
-        state.citations = [_citation(source) for source in state.sources[:2]]
+        state.text = self._best_sentences(state.sources)
+        state.citations = [
+            _citation(source) for source in state.sources if f"[{source['number']}]" in state.text
+        ]
         state.groundedness = None
 
     async def _check(self, state: State) -> StageTiming:

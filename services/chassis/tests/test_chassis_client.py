@@ -172,10 +172,10 @@ async def test_events_arrive_one_by_one(client):
 
 
 async def test_a_stream_that_is_left_early_closes_the_breaker_all_the_same(client):
-    for path in ["/status/500"] * client.breaker.threshold:
+    for path in ["/status/500"] * client.breaker.circuit.threshold:
         with pytest.raises(BadAnswer):
             await client.post(path, {})
-    client.breaker.reset = 0.0
+    client.breaker.circuit.reset = 0.0
     async with contextlib.aclosing(client.stream("/stream", method="GET")) as events:
         await anext(events)
         assert client.breaker.state == "closed"
@@ -240,6 +240,19 @@ def test_a_success_in_between_resets_the_count():
     assert breaker.state == "closed"
 
 
+def test_a_probe_whose_caller_leaves_makes_way_for_the_next():
+    clock = Clock()
+    breaker = Breaker("d", threshold=1, reset=1.0, clock=clock)
+    fail(breaker)
+    clock.now = 1.0
+    with pytest.raises(asyncio.CancelledError), breaker.attempt():
+        raise asyncio.CancelledError
+    assert breaker.state == "half-open"
+    with breaker.attempt():
+        pass
+    assert breaker.state == "closed"
+
+
 @pytest.mark.parametrize("late", [None, ValueError("x")])
 def test_a_call_begun_before_the_breaker_opened_changes_nothing_when_it_ends(late):
     clock = Clock()
@@ -262,7 +275,7 @@ def test_a_call_begun_before_the_breaker_opened_changes_nothing_when_it_ends(lat
 )
 async def test_a_service_that_refuses_in_our_form_is_not_given_up(always_answering, problem, state):
     client = await always_answering(503, problem)
-    for _ in range(client.breaker.threshold):
+    for _ in range(client.breaker.circuit.threshold):
         with pytest.raises(Unavailable):
             await client.get("/")
     assert client.breaker.state == state
