@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from services.chassis import (
     BadAnswer,
@@ -34,6 +34,8 @@ from .domain import (
 )
 from .settings import Settings
 from .stages import RunStage, Work, run_stage
+
+T = TypeVar("T")
 
 Event = tuple[str, dict[str, Any]]
 """Name and data of what happens while an answer is made: stage, sources, token, answer."""
@@ -173,21 +175,36 @@ class Pipeline:
     async def _call(
         self, client: ServiceClient, path: str, body: dict[str, Any], seconds: float
     ) -> Any:
-        """One call, and one more if the service failed quickly and the retry budget allows.
+        # An overloaded service asked to be left alone; a breaker that is open means it.
+        return await self._asked(
+            client.service,
+            lambda left: client.post(path, body, timeout=left),
+            seconds,
+            lambda error: error.called and error.status != 503,
+        )
+
+    async def _asked(
+        self,
+        service: str,
+        ask: Callable[[float], Awaitable[T]],
+        seconds: float,
+        may_pass: Callable[[CallFailed], bool],
+    ) -> T:
+        """One call, and one more if the service failed quickly in a way that `may_pass` and the
+        retry budget allows.
 
         Both together take at most `seconds`.
         """
-        budget = self._budgets.setdefault(client.service, RetryBudget(self.settings.retry_ratio))
+        budget = self._budgets.setdefault(service, RetryBudget(self.settings.retry_ratio))
         budget.record_call()
         end = time.monotonic() + seconds
         try:
-            return await client.post(path, body, timeout=seconds)
+            return await ask(seconds)
         except (Unavailable, BadAnswer) as error:
-            # An overloaded service asked to be left alone; a breaker that is open means it.
             left = end - time.monotonic()
-            if not error.called or error.status == 503 or left <= 0 or not budget.take():
+            if not may_pass(error) or left <= 0 or not budget.take():
                 raise
-            return await client.post(path, body, timeout=left)
+            return await ask(left)
 
     def _lost(self, state: State, timing: StageTiming, lost: dict[str, str]) -> None:
         timing.status = "degraded"
@@ -306,8 +323,15 @@ class Pipeline:
     async def _begin_stream(self, body: dict[str, Any], seconds: float) -> _Begun:
         """The model's events and the first of them: whoever is gone is known by then."""
         client = self.clients.generation
-        events = client.stream("/v1/chat/completions", body, timeout=seconds)
-        return events, await anext(events, None)
+
+        async def begin(left: float) -> _Begun:
+            events = client.stream("/v1/chat/completions", body, timeout=left)
+            return events, await anext(events, None)
+
+        # Only where no answer came at all: before it gives one, generation has tried again itself.
+        return await self._asked(
+            client.service, begin, seconds, lambda error: error.called and error.status is None
+        )
 
     def _extract(self, state: State) -> None:
         """The best sentences with their citations, in place of the model's text."""

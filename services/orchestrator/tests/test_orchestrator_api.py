@@ -42,11 +42,12 @@ def hit(name, rank):
 
 
 class World:
-    """Every service behind the orchestrator. `status`, `hang` and `reply` change one of them."""
+    """Every service behind the orchestrator. `status`, `hang`, `resets` (how many connections) and
+    `reply` change one of them."""
 
     def __init__(self):
         self.asked, self.status, self.hang, self.reply = {}, {}, set(), {}
-        self.pause = {}
+        self.pause, self.resets = {}, {}
         self.tokens = ["Five ", "failures [1]."]
         self.die_mid_stream = False
         self.generation_cancelled = asyncio.Event()
@@ -60,6 +61,9 @@ class World:
         if name in self.hang:
             await asyncio.sleep(30)
         await asyncio.sleep(self.pause.get(name, 0))
+        if self.resets.get(name, 0) > 0:
+            self.resets[name] -= 1
+            request.transport.abort()
         if name in self.status:
             raise _Status(self.status[name])
 
@@ -356,6 +360,24 @@ async def test_an_answer_of_500_is_tried_once_more_within_the_budget(client, wor
         await ask(client)
     # Five retries saved up and a tenth per call; the breaker then stops both.
     assert len(world.asked["rerank"]) <= 12
+
+
+@pytest.mark.parametrize(("resets", "lost"), [(1, []), (2, ["generation"])])
+async def test_a_stream_whose_connection_broke_before_it_began_is_tried_once_more(
+    client, world, resets, lost
+):
+    world.resets["generate"] = resets
+    answer = await ask(client)
+    assert answer["degraded"] == lost
+    assert len(world.asked["generate"]) == 2
+
+
+@pytest.mark.parametrize("status", [500, 502])
+async def test_what_generation_has_tried_again_itself_is_not_tried_again(client, world, status):
+    world.status["generate"] = status
+    answer = await ask(client)
+    assert answer["degraded"] == ["generation"]
+    assert len(world.asked["generate"]) == 1
 
 
 async def test_an_overloaded_service_is_not_asked_again(client, world):
