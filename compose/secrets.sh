@@ -15,7 +15,7 @@ keep() { # FILE TEXT
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
 keep postgres_password "$(random)"
-for name in feedback ingestion; do
+for name in feedback ingestion orchestrator; do
     keep "${name}_database_url" "postgresql+psycopg://$name:$(random)@postgres:5432/$name"
 done
 keep dense_qdrant_api_key "$(random)"

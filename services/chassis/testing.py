@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import structlog
@@ -81,3 +85,43 @@ def nats_server(folder: Path, port: int | None = None) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """A real PostgreSQL on the loopback interface, empty; gives the SQLAlchemy URL of its server,
+    to which the name of a database is appended. Raises FileNotFoundError where none is installed.
+    """
+    programs = shutil.which("initdb")
+    found = (
+        [Path(programs)] if programs else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    )
+    if not found:
+        raise FileNotFoundError("PostgreSQL is not installed: apt-get install postgresql")
+    bin_folder = found[-1].resolve().parent
+    options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        options["cwd"] = folder
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            options["user"] = (
+                "postgres"  # it refuses to run as root; Debian's package has this user
+            )
+            shutil.chown(folder, "postgres")
+        data = f"{folder}/data"
+        make = [str(bin_folder / "initdb"), "--no-sync", "--auth=trust", "--username=postgres"]
+        subprocess.run([*make, "--encoding=UTF8", data], check=True, **options)
+        serve = [str(bin_folder / "postgres"), "-D", data, "-p", str(port), "-k", folder]
+        process = subprocess.Popen([*serve, "-c", "fsync=off"], **options)
+        try:
+            ready = [str(bin_folder / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+            for _ in range(500):
+                if subprocess.run(ready, check=False).returncode == 0:
+                    break
+                if process.poll() is not None:
+                    raise RuntimeError(f"postgres ended with code {process.returncode}")
+                time.sleep(0.02)
+            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/"
+        finally:
+            process.send_signal(signal.SIGQUIT)  # at once, with nothing written
+            process.wait()

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from services.chassis import ApiModel, Problem, create_service, get_logger
 from services.chassis.broker import EVENTS, Broker, Delivery
+from services.chassis.database import once_there
 
 from . import domain
 from .domain import CountVotes, Delivered, Interval, NotUnderstood, Unavailable
@@ -52,12 +53,13 @@ def create_app(
 
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
-        store = await asyncio.to_thread(
+        store = await once_there(
             lambda: Store(
                 settings.sqlalchemy_url,
                 max_waiting=settings.max_waiting,
                 max_database_bytes=settings.max_database_bytes,
-            )
+            ),
+            app.state.readiness.set_missing,
         )
         app.state.store = store
         consumed = Counter(

@@ -19,21 +19,19 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     Connection,
-    Engine,
     Float,
     Index,
     Integer,
     String,
     Text,
-    create_engine,
     delete,
-    event,
     insert,
     select,
 )
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from services.chassis.database import connect, create_tables
 
 from .domain import Answer, Unavailable, Vote
 
@@ -182,19 +180,12 @@ class Store:
     def __init__(
         self, url: str, *, max_waiting: int = 10_000, max_database_bytes: int | None = None
     ) -> None:
-        arguments: dict[str, Any] = {}
-        sqlite = make_url(url).get_backend_name() == "sqlite"
-        if sqlite:
-            arguments["connect_args"] = {"timeout": 20, "check_same_thread": False}
-        self._engine: Engine = create_engine(url, **arguments)
-        if sqlite:
-            event.listen(self._engine, "connect", _sqlite_settings(max_database_bytes))
-            event.listen(self._engine, "begin", _sqlite_begin)
+        self._engine = connect(url, max_bytes=max_database_bytes)
         self._max_waiting = max_waiting
         self._waiting: deque[tuple[Item, asyncio.Future[bool]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
-        Base.metadata.create_all(self._engine)
+        create_tables(self._engine, Base.metadata)
 
     def close(self) -> None:
         self._writer.shutdown()
@@ -448,20 +439,3 @@ def _number(value: Any) -> float | None:
 def _is_full(error: SQLAlchemyError) -> bool:
     text = str(error).lower()
     return "full" in text or "no space" in text or "disk i/o" in text
-
-
-def _sqlite_settings(max_bytes: int | None) -> Any:
-    def on_connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy's `begin` below is the only one
-        for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}").close()
-        if max_bytes is not None:
-            page = connection.execute("PRAGMA page_size").fetchone()[0]
-            connection.execute(f"PRAGMA max_page_count={max_bytes // page}").close()
-
-    return on_connect
-
-
-def _sqlite_begin(connection: Connection) -> None:
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 
 from services.chassis import Problem, create_service, current, encode_event, sse
 from services.chassis.broker import EVENTS, Broker
+from services.chassis.database import once_there
 from services.chassis.problems import validation_problem
 
 from .domain import slug
@@ -57,8 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         writer, readers = ThreadPoolExecutor(1), ThreadPoolExecutor(4)
-        loop = asyncio.get_running_loop()
-        store = await loop.run_in_executor(writer, Store, settings.sqlalchemy_url)
+        store = await once_there(
+            lambda: Store(settings.sqlalchemy_url), app.state.readiness.set_missing
+        )
         broker = Broker(settings.broker_url, client="ingestion", streams=(JOBS, EVENTS))
         broker.start()
         relay = Relay(store, broker, writer, retention=settings.job_retention_days * 86_400)

@@ -20,22 +20,20 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
-    Connection,
     Float,
     Index,
     Integer,
     LargeBinary,
     String,
     Text,
-    create_engine,
     delete,
-    event,
     func,
     select,
     update,
 )
-from sqlalchemy.engine import make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from services.chassis.database import connect, create_tables
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 FINISHED = (DONE, FAILED)
@@ -140,15 +138,9 @@ class Busy(Exception):
 
 class Store:
     def __init__(self, url: str) -> None:
-        arguments: dict[str, Any] = {}
-        if make_url(url).get_backend_name() == "sqlite":
-            arguments["connect_args"] = {"timeout": 20, "check_same_thread": False}
-        self._engine = create_engine(url, **arguments)
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _sqlite_connect)
-            event.listen(self._engine, "begin", _sqlite_begin)
+        self._engine = connect(url)
         self._reading = self._engine.execution_options(read_only=True)
-        Base.metadata.create_all(self._engine)
+        create_tables(self._engine, Base.metadata)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -428,15 +420,3 @@ def _new_job(
         created_at=now,
         updated_at=now,
     )
-
-
-def _sqlite_connect(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # SQLAlchemy's `begin` below is the only one
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _sqlite_begin(connection: Connection) -> None:
-    # IMMEDIATE: a transaction that reads and then writes could otherwise fail half-way.
-    read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

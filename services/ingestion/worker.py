@@ -35,6 +35,7 @@ from services.chassis import (
     use_context,
 )
 from services.chassis.broker import EVENTS, Broker, Delivery
+from services.chassis.database import once_there
 from services.chassis.events import Outbox
 from services.chassis.settings import explain_settings_error
 
@@ -53,12 +54,14 @@ T = TypeVar("T")
 class Worker:
     """One process that works jobs off. Make it inside a running event loop."""
 
-    def __init__(self, settings: Settings, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, registry: CollectorRegistry | None = None
+    ) -> None:
         registry = registry or CollectorRegistry()
         self.settings = settings
         self.name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.store = store
         self._db = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self.store = self._db.submit(Store, settings.sqlalchemy_url).result()
         self.broker = Broker(settings.broker_url, client="ingestion-worker", streams=(JOBS, EVENTS))
         self.outbox = Outbox(
             settings.home / "worker-events.db",
@@ -280,9 +283,13 @@ class Worker:
 
 @asynccontextmanager
 async def running_worker(
-    settings: Settings, registry: CollectorRegistry | None = None
+    settings: Settings,
+    registry: CollectorRegistry | None = None,
+    say: Callable[[str], None] = lambda reason: get_logger().warning("waits", reason=reason),
 ) -> AsyncIterator[Worker]:
-    worker = Worker(settings, registry)
+    """`say` hears what the start waits for."""
+    store = await once_there(lambda: Store(settings.sqlalchemy_url), say)
+    worker = Worker(settings, store, registry)
     worker.start()
     try:
         yield worker
@@ -295,8 +302,11 @@ def create_worker_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def resources(app: FastAPI) -> AsyncIterator[None]:
-        async with running_worker(settings, app.state.metrics.registry) as worker:
-            app.state.readiness.add_check(
+        readiness = app.state.readiness
+        async with running_worker(
+            settings, app.state.metrics.registry, readiness.set_missing
+        ) as worker:
+            readiness.add_check(
                 lambda: None if worker.broker.connected else "the broker is not reachable"
             )
             yield

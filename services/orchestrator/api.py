@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response, StreamingResponse
@@ -20,6 +19,7 @@ from services.chassis import (
     create_service,
     current,
     encode_event,
+    get_logger,
     may_call,
     not_to_blame,
     record,
@@ -29,12 +29,14 @@ from services.chassis.problems import internal_problem
 from services.chassis.sse import HEADERS, MEDIA_TYPE
 from services.chassis.until_gone import UntilGone, send_json
 
-from .conversations import Conversations
+from .conversations import Conversations, Forgotten
 from .domain import Extract, extractive_answer
 from .pipeline import Clients, Event, Pipeline, Question
 from .schemas import Answer, AnswerRequest, Conversation
 from .settings import Settings
 from .stages import RunStage, run_stage
+
+T = TypeVar("T")
 
 
 def create_app(
@@ -56,8 +58,11 @@ def create_app(
         clients = Clients.connect(settings, breaker)
         app.state.pipeline = Pipeline(settings, clients, run, extract)
         app.state.conversations = Conversations(
-            settings.home / "conversations.sqlite", settings.conversation_ttl
+            settings.sqlalchemy_url,
+            ttl=settings.conversation_ttl,
+            timeout=settings.conversation_timeout,
         )
+        await app.state.conversations.open()
         app.state.outbox = Outbox(
             settings.home / "outbox.sqlite",
             settings.broker_url,
@@ -68,7 +73,7 @@ def create_app(
         yield
         await app.state.outbox.aclose()
         await clients.aclose()
-        app.state.conversations.close()
+        await app.state.conversations.aclose()
 
     return create_service(
         settings,
@@ -101,7 +106,7 @@ def _router(settings: Settings) -> APIRouter:
     )
     async def read(conversation_id: str, request: Request) -> dict[str, Any]:
         store: Conversations = request.app.state.conversations
-        turns = await asyncio.to_thread(store.turns, conversation_id)
+        turns = await _found(store.turns(conversation_id))
         if not turns:
             raise _no_conversation(conversation_id)
         return {"id": conversation_id, "turns": turns}
@@ -111,7 +116,7 @@ def _router(settings: Settings) -> APIRouter:
     )
     async def forget(conversation_id: str, request: Request) -> None:
         store: Conversations = request.app.state.conversations
-        if not await asyncio.to_thread(store.delete, conversation_id):
+        if not await _found(store.delete(conversation_id)):
             raise _no_conversation(conversation_id)
 
     return router
@@ -123,16 +128,32 @@ def _no_conversation(conversation_id: str) -> Problem:
     )
 
 
+async def _found(asked: Awaitable[T]) -> T:
+    try:
+        return await asked
+    except Forgotten as error:
+        get_logger().warning("conversations_unavailable", reason=str(error))
+        raise Problem(
+            503,
+            "conversations-unavailable",
+            "The store of conversations does not answer. Try again in a second.",
+            headers={"retry-after": "1"},
+        ) from error
+
+
 async def _events(
     app: FastAPI, settings: Settings, body: AnswerRequest
 ) -> AsyncGenerator[Event, None]:
     store: Conversations = app.state.conversations
     conversation = body.conversation_id or uuid.uuid4().hex
-    history = body.history
+    history, lost = body.history, []
     if history is None:
         history = []
         if body.conversation_id:
-            history = await asyncio.to_thread(store.questions, conversation, settings.history_turns)
+            try:
+                history = await store.questions(conversation, settings.history_turns)
+            except Forgotten as error:
+                lost.append(str(error))
     question = Question(
         text=body.question,
         language=body.language,
@@ -144,8 +165,18 @@ async def _events(
     async with aclosing(pipeline.run(question)) as events:
         async for name, data in events:
             if name == "answer":
-                data = {"id": current().request_id, "conversation_id": conversation} | data
-                await asyncio.to_thread(store.add, conversation, body.question, data["answer"])
+                named: dict[str, Any] = {
+                    "id": current().request_id,
+                    "conversation_id": conversation,
+                }
+                data = named | data
+                try:
+                    await store.add(conversation, body.question, data["answer"])
+                except Forgotten as error:
+                    lost.append(str(error))
+                if lost:
+                    get_logger().warning("conversations_unavailable", reason=lost[0])
+                    data["degraded"] = [*data["degraded"], "conversations"]
                 app.state.outbox.append("answer.completed", _event(data))
             yield name, data
 

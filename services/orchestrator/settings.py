@@ -26,6 +26,9 @@ class Settings(ServiceSettings):
     generation_url: str = "http://127.0.0.1:8009"
     post_processing_url: str = "http://127.0.0.1:8010"
     broker_url: str = Field("nats://127.0.0.1:8021", description="broker for events")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; default: SQLite in this service's own folder"
+    )
 
     max_concurrency: int = 32
     default_deadline: float = Field(60.0, gt=0, description="time budget of one answer, seconds")
@@ -58,9 +61,16 @@ class Settings(ServiceSettings):
         0.1, ge=0, le=1, description="retries allowed per call made, over the last calls"
     )
     history_turns: int = Field(3, ge=0, le=20, description="earlier questions a follow-up sees")
+    conversation_timeout: float = Field(
+        0.5, gt=0, description="longest wait for the database of conversations, seconds"
+    )
     conversation_ttl: float = Field(
         86_400.0, gt=0, description="a conversation untouched for so long is forgotten, seconds"
     )
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.database_url or f"sqlite:///{(self.home / 'conversations.db').resolve()}"
 
     @property
     def plan(self) -> tuple[Stage, ...]:

@@ -38,6 +38,7 @@ OWN_STORE = {
     "feedback": "postgres",
     "ingestion": "postgres",
     "ingestion-worker": "postgres",
+    "orchestrator": "postgres",
 }
 SECRETS = {
     "gateway_api_keys": "",
@@ -45,6 +46,9 @@ SECRETS = {
     "postgres_password": "secret\n",
     "feedback_database_url": "postgresql+psycopg://feedback:secret@postgres:5432/feedback\n",
     "ingestion_database_url": "postgresql+psycopg://ingestion:secret@postgres:5432/ingestion\n",
+    "orchestrator_database_url": (
+        "postgresql+psycopg://orchestrator:secret@postgres:5432/orchestrator\n"
+    ),
 }
 
 Manifest = dict[str, Any]

@@ -1,11 +1,11 @@
 """The service over HTTP with its real store; the broker is left out unless a test is about it."""
 
 import asyncio
-import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
+from sqlalchemy import NullPool, create_engine, text
 
 from services.chassis.broker import EVENTS, Broker
 from services.chassis.testing import nats_server, running
@@ -19,10 +19,10 @@ def settings(folder, **more):
     return Settings(data_dir=folder, **({"consume": False} | more))
 
 
-def rows(folder, table):
-    with sqlite3.connect(folder / "feedback" / "feedback.db") as db:
-        db.row_factory = sqlite3.Row
-        return [dict(row) for row in db.execute(f"SELECT * FROM {table}")]
+def rows(url, table):
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as db:
+        return [dict(row) for row in db.execute(text(f"SELECT * FROM {table}")).mappings()]
 
 
 def answer_completed(id, *, days_ago=0, **data):
@@ -47,16 +47,16 @@ def answer_completed(id, *, days_ago=0, **data):
 
 
 @pytest.fixture
-async def client(tmp_path):
-    async with running(create_app(settings(tmp_path))) as client:
+async def client(tmp_path, database_url):
+    async with running(create_app(settings(tmp_path, database_url=database_url))) as client:
         yield client
 
 
-async def test_acknowledged_feedback_is_on_disk(client, tmp_path):
+async def test_acknowledged_feedback_is_on_disk(client, database_url):
     answer = await client.post("/v1/feedback", json=THUMBS_UP | {"comment": "bom"})
     assert answer.status_code == 201
     assert answer.json()["duplicate"] is False
-    (row,) = rows(tmp_path, "feedback")
+    (row,) = rows(database_url, "feedback")
     assert row["id"] == answer.json()["id"]
     assert (row["request_id"], row["kind"], row["value"], row["comment"]) == (
         "r1",
@@ -66,17 +66,17 @@ async def test_acknowledged_feedback_is_on_disk(client, tmp_path):
     )
 
 
-async def test_many_at_once_are_all_stored(client, tmp_path):
+async def test_many_at_once_are_all_stored(client, database_url):
     bodies = [THUMBS_UP | {"request_id": f"r{n}"} for n in range(200)]
     answers = await asyncio.gather(*(client.post("/v1/feedback", json=b) for b in bodies))
     # The chassis sheds what exceeds its places; what was acknowledged must be there.
     ids = {a.json()["id"] for a in answers if a.status_code == 201}
     assert {a.status_code for a in answers} <= {201, 503}
     assert len(ids) >= 64
-    assert {row["id"] for row in rows(tmp_path, "feedback")} == ids
+    assert {row["id"] for row in rows(database_url, "feedback")} == ids
 
 
-async def test_an_idempotency_key_stores_once(client, tmp_path):
+async def test_an_idempotency_key_stores_once(client, database_url):
     sent = [
         client.post("/v1/feedback", json=THUMBS_UP, headers={"idempotency-key": "k"})
         for _ in range(5)
@@ -84,7 +84,7 @@ async def test_an_idempotency_key_stores_once(client, tmp_path):
     answers = [answer.json() for answer in await asyncio.gather(*sent)]
     assert len({answer["id"] for answer in answers}) == 1
     assert sorted(answer["duplicate"] for answer in answers) == [False, True, True, True, True]
-    assert len(rows(tmp_path, "feedback")) == 1
+    assert len(rows(database_url, "feedback")) == 1
 
 
 async def test_a_key_for_another_feedback_is_refused(client):
@@ -116,7 +116,8 @@ async def test_bad_feedback_is_refused_by_its_field(client, change, named):
 
 
 async def test_a_full_disk_is_never_acknowledged(tmp_path):
-    async with running(create_app(settings(tmp_path, max_database_bytes=131_072))) as client:
+    full = settings(tmp_path, max_database_bytes=131_072)
+    async with running(create_app(full)) as client:
         stored, refused = set(), 0
         for n in range(100):
             body = THUMBS_UP | {"request_id": f"r{n}", "comment": "x" * 5_000}
@@ -130,7 +131,7 @@ async def test_a_full_disk_is_never_acknowledged(tmp_path):
                 refused += 1
         assert stored
         assert refused > 10
-    assert {row["id"] for row in rows(tmp_path, "feedback")} == stored
+    assert {row["id"] for row in rows(full.sqlalchemy_url, "feedback")} == stored
 
 
 async def test_events_are_stored_once_by_id(client):
@@ -181,7 +182,7 @@ async def test_reports_add_up(client):
     assert drift["rows"][0]["small_talk"] == pytest.approx(1 / 3, abs=1e-3)
 
 
-async def test_a_request_is_shown_and_forgotten(client, tmp_path):
+async def test_a_request_is_shown_and_forgotten(client, database_url):
     await client.post("/v1/events", json={"events": [answer_completed("a"), answer_completed("b")]})
     for kind in ({"kind": "thumbs", "value": -1}, {"kind": "correction", "value": "Four."}):
         body = {"request_id": "request-a"} | kind
@@ -197,8 +198,8 @@ async def test_a_request_is_shown_and_forgotten(client, tmp_path):
     assert gone.json() == {"events": 1, "feedback": 2}
     assert (await client.get("/v1/requests/request-a")).status_code == 404
     assert (await client.delete("/v1/requests/request-a")).json() == {"events": 0, "feedback": 0}
-    assert [row["event_id"] for row in rows(tmp_path, "answers")] == ["b"]
-    assert [row["event_id"] for row in rows(tmp_path, "stages")] == ["b"]
+    assert [row["event_id"] for row in rows(database_url, "answers")] == ["b"]
+    assert [row["event_id"] for row in rows(database_url, "stages")] == ["b"]
 
 
 async def test_the_report_uses_the_cores_that_it_was_given(tmp_path):
@@ -239,7 +240,9 @@ async def test_unknown_reports_and_windows_are_refused(client):
     assert (await client.get("/v1/reports/by-day?format=xml")).status_code == 422
 
 
-async def test_events_of_the_broker_are_stored_once_and_survive_this_service(tmp_path):
+async def test_events_of_the_broker_are_stored_once_and_survive_this_service(
+    tmp_path, database_url
+):
     """Published while feedback is down, twice; then feedback starts."""
     with nats_server(tmp_path / "nats") as url:
         publisher = Broker(url, client="test", streams=(EVENTS,))
@@ -251,14 +254,16 @@ async def test_events_of_the_broker_are_stored_once_and_survive_this_service(tmp
             body = orjson.dumps(event)
             await publisher.publish(EVENTS, subject, body, message_id=f"{number}", headers={})
         await publisher.publish(EVENTS, "events.junk", b"not json", message_id="j", headers={})
-        app = create_app(settings(tmp_path, consume=True, broker_url=url))
+        app = create_app(
+            settings(tmp_path, consume=True, broker_url=url, database_url=database_url)
+        )
         async with running(app) as client:
             for _ in range(500):
-                if len(rows(tmp_path, "events")) == 2:
+                if len(rows(database_url, "events")) == 2:
                     break
                 await asyncio.sleep(0.02)
-            assert {row["id"] for row in rows(tmp_path, "events")} == {"a", "g"}
-            assert len(rows(tmp_path, "feedback")) == 1
+            assert {row["id"] for row in rows(database_url, "events")} == {"a", "g"}
+            assert len(rows(database_url, "feedback")) == 1
             same = await client.post(
                 "/v1/feedback", json=THUMBS_UP, headers={"idempotency-key": "k"}
             )

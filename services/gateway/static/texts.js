@@ -68,6 +68,7 @@ export const TEXTS = {
       context_aggregation: "Whole passages were used; nothing was condensed.",
       generation: "The language model was not available.",
       post_processing: "The generated text could not be checked, so it is not shown.",
+      conversations: "Earlier questions were not at hand, or this one could not be kept.",
     },
     goneOther: (name) => `A part was not available: ${name}.`,
     stages: {
@@ -156,6 +157,7 @@ export const TEXTS = {
       context_aggregation: "Trechos inteiros foram usados; nada foi condensado.",
       generation: "O modelo de linguagem não estava disponível.",
       post_processing: "O texto gerado não pôde ser conferido e por isso não é mostrado.",
+      conversations: "As perguntas anteriores não estavam à mão, ou esta não pôde ser guardada.",
     },
     goneOther: (name) => `Uma parte não estava disponível: ${name}.`,
     stages: {

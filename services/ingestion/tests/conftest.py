@@ -29,9 +29,12 @@ async def backends():
 
 
 @pytest.fixture
-def settings(tmp_path, broker_url, backends):
+def settings(request, tmp_path, broker_url, backends):
+    """On SQLite, or on the database that the test names."""
+    other = getattr(request, "param", None) == "postgresql"
     return Settings(
         data_dir=tmp_path,
+        database_url=request.getfixturevalue("postgres")() if other else None,
         broker_url=broker_url,
         ack_wait=2.0,
         max_backoff=0.3,

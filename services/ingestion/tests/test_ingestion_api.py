@@ -12,6 +12,7 @@ from services.ingestion.api import create_app
 from services.ingestion.domain import Passage, index_text
 from services.ingestion.worker import running_worker
 
+on_both_databases = pytest.mark.parametrize("settings", ["sqlite", "postgresql"], indirect=True)
 PAGE = "# Breakers\n\nWhat they are.\n\n## When it opens\n\nAfter five failures.\n"
 
 
@@ -31,6 +32,7 @@ async def send(client, content=PAGE, **fields):
     return answer.json()
 
 
+@on_both_databases
 async def test_a_document_reaches_both_indexes(client, worker, backends):
     sent = await send(client, tags=["resilience"])
     job = await ended(client, sent["job_id"])
@@ -71,6 +73,7 @@ async def test_passages_are_encoded_ahead_for_reranking(client, worker, backends
     assert backends.reranking.texts[1] == "Breakers — When it opens\nAfter five failures."
 
 
+@on_both_databases
 async def test_the_same_content_again_is_unchanged(client, worker, backends):
     first = await send(client)
     await ended(client, first["job_id"])
@@ -96,6 +99,7 @@ async def test_a_new_version_leaves_no_stale_passage(client, worker, backends):
         assert fresh < stale  # at no moment is neither of them there
 
 
+@on_both_databases
 async def test_delete_removes_it_everywhere(client, worker, backends):
     await ended(client, (await send(client))["job_id"])
     answer = await client.delete("/v1/documents/en/breaker")
@@ -109,6 +113,7 @@ async def test_delete_removes_it_everywhere(client, worker, backends):
     assert len(backends.sparse.passages) == 2
 
 
+@on_both_databases
 async def test_the_last_of_several_versions_wins(client, worker, backends):
     jobs = []
     for number in range(6):
@@ -120,6 +125,7 @@ async def test_the_last_of_several_versions_wins(client, worker, backends):
     assert set(backends.sparse.passages) == {"en/breaker", "en/breaker#part-5"}
 
 
+@on_both_databases
 async def test_a_job_waits_for_a_service_that_is_gone(client, worker, backends):
     backends.embedding.down = True
     sent = await send(client)
@@ -269,6 +275,7 @@ async def test_a_file_upload_names_the_document(client, worker, backends):
     assert (stored["tags"], stored["language"]) == (["a", "b"], "pt")
 
 
+@on_both_databases
 async def test_documents_are_listed_in_pages(client):
     for n in range(5):
         await send(client, document_id=f"d{n}")

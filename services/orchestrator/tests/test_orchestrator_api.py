@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from services.chassis.testing import running
+from services.chassis.testing import free_port, running
 from services.orchestrator.api import create_app
 from services.orchestrator.settings import Settings
 
@@ -493,3 +493,39 @@ async def test_a_client_that_leaves_an_answer_stops_its_generation(world, tmp_pa
     finally:
         server.should_exit = True
         await task
+
+
+async def test_two_replicas_on_one_database_share_a_conversation(world, tmp_path, database_url):
+    settings = [
+        settings_for(world, tmp_path / name, database_url=database_url, conversation_timeout=10.0)
+        for name in ("one", "other")
+    ]
+    async with (
+        running(create_app(settings[0])) as one,
+        running(create_app(settings[1])) as other,
+    ):
+        first = await ask(one, question="one?")
+        second = await ask(other, question="two?", conversation_id=first["conversation_id"])
+        assert world.asked["preprocess"][1]["history"] == ["one?"]
+        path = f"/v1/conversations/{first['conversation_id']}"
+        assert len((await one.get(path)).json()["turns"]) == 2
+        assert (first["degraded"], second["degraded"]) == ([], [])
+
+
+async def test_an_answer_does_not_depend_on_the_database_of_conversations(world, tmp_path):
+    nobody = f"postgresql+psycopg://u:secret@127.0.0.1:{free_port()}/d"
+    async with running(create_app(settings_for(world, tmp_path, database_url=nobody))) as client:
+        body = await ask(client, question="two?", conversation_id="c")
+        assert body["degraded"] == ["conversations"]
+        assert body["answer"]
+        assert world.asked["preprocess"][0]["history"] == []
+        # What the caller brings along needs no database; only the turn cannot be kept.
+        body = await ask(client, question="two?", history=["one?"])
+        assert world.asked["preprocess"][1]["history"] == ["one?"]
+        assert body["degraded"] == ["conversations"]
+        for call in (client.get, client.delete):
+            response = await call("/v1/conversations/c")
+            assert response.status_code == 503
+            assert response.json()["type"].endswith("conversations-unavailable")
+            assert response.headers["retry-after"] == "1"
+            assert "secret" not in response.text

@@ -1,6 +1,5 @@
 import pytest
 
-from services.orchestrator.conversations import Conversations
 from services.orchestrator.domain import (
     RetryBudget,
     Trace,
@@ -69,20 +68,3 @@ def test_a_failed_stage_is_marked_and_timed():
         raise ValueError("x")
     assert trace.timings[0].status == "failed"
     assert trace.timings[0].ms >= 0
-
-
-def test_conversations_keep_order_and_forget_what_is_old(tmp_path, monkeypatch):
-    now = 1000.0
-    monkeypatch.setattr("services.orchestrator.conversations.time.time", lambda: now)
-    store = Conversations(tmp_path / "c.sqlite", ttl=100)
-    store.add("old", "q0", "a0")
-    now = 1050.0
-    store.add("c", "q1", "a1")
-    now = 1120.0
-    store.add("c", "q2", "a2")
-    assert store.questions("c", 5) == ["q1", "q2"]
-    assert store.questions("c", 1) == ["q2"]
-    assert store.turns("old") == []
-    assert store.delete("c") == 2
-    assert store.turns("c") == []
-    store.close()
