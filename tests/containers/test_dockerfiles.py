@@ -34,7 +34,7 @@ def test_it_has_the_shape_of_its_neighbours(path: Path) -> None:
     assert "USER 10001:10001" in text
     assert "STOPSIGNAL SIGTERM" in text
     assert f"EXPOSE {port}\n" in text
-    assert f'"http://127.0.0.1:{port}{ready}"' in text
+    assert f'CMD ["bash", "services/chassis/probe.sh", "{port}", "{ready}"]' in text
     assert re.search(rf"\w+_PORT={port}\b", text)
     assert f'CMD ["python", "-m", "services.{name}"]' in text
     copied = set(re.findall(r"^COPY services/(\w+)", text, re.MULTILINE)) - {"__init__"}

@@ -54,7 +54,7 @@ def test_it_runs_as_nobody_in_particular_with_no_tools_left(engine, build, name)
     configuration = engine.images.get(build(name)).attrs["Config"]
     assert configuration["User"] == "10001:10001"
     assert configuration["StopSignal"] == "SIGTERM"
-    assert "probe.py" in " ".join(configuration["Healthcheck"]["Test"])
+    assert "probe.sh" in " ".join(configuration["Healthcheck"]["Test"])
     assert {"org.opencontainers.image.version", "org.opencontainers.image.revision"} <= set(
         configuration["Labels"]
     )

@@ -460,7 +460,7 @@ def test_compose_agrees(compose: dict[str, Manifest], built: dict[str, Cluster])
             dockerfile = (ROOT / there["build"]["dockerfile"]).read_text()
             ready = cluster.container(name)["readinessProbe"]["httpGet"]["path"]
             (port,) = (p["containerPort"] for p in cluster.container(name)["ports"])
-            assert f"http://127.0.0.1:{port}{ready}" in dockerfile, name
+            assert f'probe.sh", "{port}", "{ready}"]' in dockerfile, name
     assert (KUBERNETES / "base/stores/databases.sh").read_bytes() == (
         ROOT / "compose/databases.sh"
     ).read_bytes()
