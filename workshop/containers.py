@@ -7,6 +7,7 @@ engine is spoken to through the `docker` package, except for what only compose k
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -23,14 +24,17 @@ import yaml
 
 from . import catalogue, my_services, paths
 from .errors import WorkshopError
-from .system import Status, System
+from .system import Status, System, readiness
 
 COMPOSE = paths.ROOT / "compose"
 PROJECT = "rag-workshop"
 START_PATIENCE = 600
 """Seconds that `up` waits for health; the first start loads every model on a cold disk."""
 STOP_PATIENCE = 15
-_ENTRIES = {entry.name: entry for entry in catalogue.CATALOGUE}
+_ENTRIES = {
+    entry.name: entry
+    for entry in (*catalogue.CATALOGUE, catalogue.Entry("monolith", 0, "MONOLITH_", 5))
+}
 _MINE = "mine"
 """Tag of an image that holds a learner's service."""
 
@@ -98,6 +102,11 @@ class Containers(System):
     """The containers of one compose project, used as the processes of a `System` are."""
 
     @property
+    def file(self) -> Path:
+        """The record of what runs; what is made for compose lies beside it."""
+        return Path(self.state["file"])
+
+    @property
     def pid(self) -> int:
         return os.getpid()  # there is no supervisor: the engine is one
 
@@ -125,7 +134,7 @@ class Containers(System):
                 "pid": state["Pid"] or None,
                 "port": catalogue.ports(self.base).get(name),
                 "url": _url(container, entry),
-                "ready": "",
+                "ready": entry.ready if entry else "",
                 "restarts": container.attrs["RestartCount"],
                 "crashes": container.attrs["RestartCount"],
                 "replaced": image.endswith(f":{_MINE}"),
@@ -141,9 +150,17 @@ class Containers(System):
         return self
 
     def statuses(self, timeout: float = 2.0) -> list[Status]:
+        """As the services say themselves; the engine's health checks lag half a minute behind."""
         found = self.processes
         with ThreadPoolExecutor(16) as pool:
             memory = list(pool.map(lambda p: _memory(p["container"]), found.values()))
+        health = {name: (_is_healthy(p), _reason(p)) for name, p in found.items()}
+        can_be_asked = {
+            name: p
+            for name, p in found.items()
+            if p["state"] == "running" and p["url"] and p["ready"]
+        }
+        health |= readiness(can_be_asked, timeout)
         return [
             Status(
                 name=name,
@@ -151,8 +168,8 @@ class Containers(System):
                 pid=p["pid"],
                 port=p["port"],
                 url=p["url"],
-                ready=_is_healthy(p),
-                reason=_reason(p),
+                ready=health[name][0],
+                reason=health[name][1],
                 restarts=p["restarts"],
                 crashes=p["crashes"],
                 replaced=p["replaced"],
@@ -177,7 +194,7 @@ class Containers(System):
 
     def log(self, name: str) -> Path:
         """A copy: the engine keeps the log."""
-        copy = paths.run_dir() / f"{name}.log"
+        copy = self.file.with_name(f"{name}.log")
         copy.write_bytes(self._known(name)["container"].logs(tail=200))
         return copy
 
@@ -205,7 +222,7 @@ class Containers(System):
         """Stop and remove the containers; what they stored goes with `volumes` only."""
         more = ["--volumes"] if volumes else []
         _run([*self._compose("down"), "--remove-orphans", *more], self._environment())
-        _record().unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
 
     def _tell(self, do: str, name: str = "", **more: Any) -> dict[str, Any]:
         container = self._known(name)["container"]
@@ -261,7 +278,7 @@ class Containers(System):
     def _compose(self, *words: str) -> list[str]:
         files = list(self.state["files"])
         if self.state["mine"]:
-            mine = paths.run_dir() / "mine.json"
+            mine = self.file.with_name("mine.json")
             images = {
                 name: {"image": f"rag-workshop/{name}:{_MINE}"} for name in self.state["mine"]
             }
@@ -288,12 +305,19 @@ def running() -> Containers | None:
 def start(
     base: int, *, step: str | None, dev: bool, say: Callable[[str], None], llm: str
 ) -> Containers:
-    """Build what has changed, start, and wait until every container is healthy."""
+    """Build what has changed, start, and wait until every container is healthy.
+
+    What runs already stays if it is the same; what this step does not have is removed.
+    """
     if base % 100:
         raise WorkshopError(f"{base} cannot be a port base.", "In containers it ends with 00.")
+    before = running()
+    if before and before.base != base:
+        raise WorkshopError(f"The workshop runs {before.where}.", "`workshop down` stops it.")
     docker = engine()
     subprocess.run(["sh", str(COMPOSE / "secrets.sh"), str(secrets_dir())], check=True)
     state: dict[str, Any] = {
+        "file": str(_record()),
         "base": base,
         "project": f"{PROJECT}-{base}",
         "files": [str(_compose_file(step))],
@@ -320,11 +344,16 @@ def start(
         )
     if dev:
         state["files"].append(str(_dev(services)))
+    state["mine"] = [name for name in before.state["mine"] if name in services] if before else []
     _write(state)
-    say("building images that changed, then starting")
+    if stale := _stale(docker, here):
+        say(f"building {', '.join(stale)}")
+        _run([*here._compose("build"), "--quiet", *stale], here._environment())
+        _stale(docker, here, built=stale)
+    say("starting")
     _run(
         here._compose(
-            *("up", "--build", "--detach", "--remove-orphans", "--quiet-pull"),
+            *("up", "--no-build", "--detach", "--remove-orphans", "--quiet-pull"),
             *("--wait", "--wait-timeout", str(START_PATIENCE)),
         ),
         here._environment(),
@@ -369,6 +398,32 @@ def _compose_file(step: str | None) -> Path:
     return found
 
 
+def _stale(docker: Any, here: Containers, built: Sequence[str] = ()) -> list[str]:
+    """Services whose image is not one that this source tree made. `built` have just been.
+
+    From its cache alone the classic builder takes seconds for each.
+    """
+    record = here.file.with_name("built.json")
+    known = json.loads(record.read_text()) if record.exists() else {}
+    tree = _tree(here.state["environment"]["REVISION"])
+    ids = {tag: image.id for image in docker.images.list() for tag in image.tags}
+    images = {name: s["image"] for name, s in _services(here).items() if "build" in s}
+    known |= {images[name]: [ids.get(images[name]), tree] for name in built}
+    paths.replace_file(record, json.dumps(known, indent=1))
+    return [n for n, image in images.items() if known.get(image) != [ids.get(image), tree]]
+
+
+def _tree(revision: str) -> str:
+    """Digest of what a build reads."""
+    digest = hashlib.sha256(f"{revision} {os.environ.get('VERSION')}".encode())
+    files = [paths.ROOT / "requirements.lock"]
+    files += [f for top in ("services", "handbook") for f in (paths.ROOT / top).rglob("*")]
+    for file in sorted(files):
+        if file.is_file() and not {"tests", "__pycache__"} & set(file.parts):
+            digest.update(f"{file.relative_to(paths.ROOT)}".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 def _services(here: Containers) -> dict[str, Any]:
     asked = _run([*here._compose("config"), "--format", "json"], here._environment())
     return dict(json.loads(asked)["services"])
@@ -399,7 +454,7 @@ def _record() -> Path:
 
 
 def _write(state: dict[str, Any]) -> None:
-    paths.replace_file(_record(), json.dumps(state, indent=1))
+    paths.replace_file(Path(state["file"]), json.dumps(state, indent=1))
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> str:

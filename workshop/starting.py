@@ -43,16 +43,25 @@ def up(base: int) -> None:
 
 
 def up_containers(base: int, *, step: str | None, dev: bool) -> None:
-    """The same in containers: build what changed, start, index the handbook, say where it is."""
-    if (here := system.running()) is not None:
-        show.console.print(f"Already running {here.where}. `workshop down` stops it.")
+    """The same in containers. Another `step` than the running one moves the system on to it."""
+    before = system.running()
+    if before is not None and not isinstance(before, containers.Containers):
+        show.console.print(f"Already running {before.where}. `workshop down` stops it.")
         return
     containers.engine()
     first_run.ensure_models()
     started = time.monotonic()
-    here = containers.start(base, step=step, dev=dev, say=show.console.print, llm=first_run.llm())
-    if {"gateway", "ingestion_worker"} <= here.processes.keys():
-        _index(here.url("gateway"), client.handbook(), client.ingest)
+    try:
+        here = containers.start(
+            base, step=step, dev=dev, say=show.console.print, llm=first_run.llm()
+        )
+        if {"gateway", "ingestion_worker"} <= here.processes.keys():
+            _index(here.url("gateway"), client.handbook(), client.ingest)
+    except KeyboardInterrupt:
+        if before is None:
+            show.console.print("Interrupted: stopping what was started.")
+            system.stop()
+        raise
     _say_where(here, system.statuses(here), time.monotonic() - started)
 
 

@@ -153,7 +153,7 @@ class System:
 
     def statuses(self, timeout: float = 2.0) -> list[Status]:
         """Ask every process whether it is ready, all at once. At most `timeout` seconds."""
-        return sync.wait(_statuses(self.refresh(), timeout))
+        return _statuses(self.refresh(), timeout)
 
     def last_log_line(self, name: str) -> str:
         return last_log_line(name)
@@ -237,14 +237,9 @@ def statuses(here: System, timeout: float = 2.0) -> list[Status]:
     return here.statuses(timeout)
 
 
-async def _statuses(here: System, timeout: float) -> list[Status]:
-    import aiohttp
-
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=timeout), trust_env=False
-    ) as session:
-        found = here.processes.items()
-        answers = await asyncio.gather(*(_readiness(session, name, p) for name, p in found))
+def _statuses(here: System, timeout: float) -> list[Status]:
+    found = here.processes
+    answers = readiness(found, timeout)
     return [
         Status(
             name=name,
@@ -261,8 +256,27 @@ async def _statuses(here: System, timeout: float) -> list[Status]:
             tier=p["tier"],
             memory=_memory(p["pid"]),
         )
-        for (name, p), (ready, reason) in zip(found, answers, strict=True)
+        for (name, p), (ready, reason) in zip(found.items(), answers.values(), strict=True)
     ]
+
+
+def readiness(
+    processes: Mapping[str, dict[str, Any]], timeout: float
+) -> dict[str, tuple[bool | None, str]]:
+    """Whether each is ready, and if not why, as it says itself; all are asked at once."""
+    return sync.wait(_readinesses(processes, timeout))
+
+
+async def _readinesses(
+    processes: Mapping[str, dict[str, Any]], timeout: float
+) -> dict[str, tuple[bool | None, str]]:
+    import aiohttp
+
+    async with aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=timeout), trust_env=False
+    ) as session:
+        answers = (_readiness(session, name, p) for name, p in processes.items())
+        return dict(zip(processes, await asyncio.gather(*answers), strict=True))
 
 
 async def _readiness(session: Any, name: str, process: dict[str, Any]) -> tuple[bool | None, str]:

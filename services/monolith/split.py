@@ -6,6 +6,9 @@ into its own stores, or into those of the services.
 
 from __future__ import annotations
 
+import hashlib
+import sqlite3
+from array import array
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +66,38 @@ class RemoteEmbeddings(Embeddings):
         return found
 
 
+class KeptEmbeddings(Embeddings):
+    """Vectors of passages stay in a file: the script starts anew at every step of the course."""
+
+    def __init__(self, maker: Embeddings, file: Path, model: str) -> None:
+        self.maker, self.model = maker, model
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.kept = sqlite3.connect(file, check_same_thread=False)
+        self.kept.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB)")
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        found = {text: vector for text in texts if (vector := self._read(text)) is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        if missing:
+            made = dict(zip(missing, self.maker.embed_documents(missing), strict=True))
+            rows = [(self._key(text), array("d", made[text]).tobytes()) for text in missing]
+            with self.kept:
+                self.kept.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+            found |= made
+        return [found[text] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.maker.embed_query(text)
+
+    def _key(self, text: str) -> bytes:
+        return hashlib.sha256(f"{self.model}\n{text}".encode()).digest()
+
+    def _read(self, text: str) -> list[float] | None:
+        asked = self.kept.execute("SELECT vector FROM vectors WHERE key = ?", [self._key(text)])
+        row = asked.fetchone()
+        return None if row is None else list(memoryview(row[0]).cast("d"))
+
+
 class PartlySplit(Rag):
     """`Rag`, with the stages of `settings` that have a URL outside of this process."""
 
@@ -98,9 +133,9 @@ class PartlySplit(Rag):
         return answer.json()
 
     def embeddings(self, model: Path) -> Embeddings:
-        if self.at.embedding_url:
-            return RemoteEmbeddings(self.call, model.name)
-        return super().embeddings(model)
+        remote = self.at.embedding_url
+        maker = RemoteEmbeddings(self.call, model.name) if remote else super().embeddings(model)
+        return KeptEmbeddings(maker, self.at.home / "vectors.db", model.name)
 
     # -- indexing ------------------------------------------------------------------------
 
