@@ -1,4 +1,8 @@
-"""The whole system, started once for the run, on free ports and in a home folder of its own."""
+"""The whole system, started once for the run, on free ports and in a home folder of its own.
+
+As processes, or with `WORKSHOP_FORM=containers` in containers: the same tests run against both.
+Without a Docker engine what needs one is skipped; `WORKSHOP_CONTAINERS=required` makes it fail.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from workshop import client, first_run, paths
+from workshop import client, containers, first_run, paths
 from workshop import system as processes
+from workshop.errors import WorkshopError
 
+FORM = os.environ.get("WORKSHOP_FORM", "processes")
+Step = Callable[[str | None], containers.Containers]
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -24,6 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What breaks the system comes last: it leaves thousands of events and answers behind."""
     items.sort(key=lambda item: item.get_closest_marker("faults") is not None)
+    for item in items:
+        if FORM != "processes" and (marker := item.get_closest_marker("processes")):
+            item.add_marker(pytest.mark.skip(f"the form of processes only: {marker.args[0]}"))
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +49,56 @@ def system_environment(system_home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def system(system_environment: dict[str, str]) -> Iterator[processes.System]:
-    """Every process of the workshop, ready, its stores empty: `.url(name)`, `.urls`, `.pids`."""
+def engine() -> Any:
+    """A client of the Docker engine."""
+    try:
+        containers.compose_command()
+        return containers.engine()
+    except WorkshopError as error:
+        if os.environ.get("WORKSHOP_CONTAINERS") == "required":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def at_step(
+    engine: Any, system_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Step]:
+    """Bring the containers of this run to a step of the course, or to the whole (None)."""
+    environment = dict(system_environment)
+    if FORM != "containers":  # the processes of this run are beside them
+        environment["WORKSHOP_HOME"] = str(tmp_path_factory.mktemp("containers"))
+    base = processes.free_port_base()
+    first_run.ensure_models()
+
+    def bring(step: str | None) -> containers.Containers:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            return containers.start(base, step=step, dev=False, say=print, llm=first_run.llm())
+
+    yield bring
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKSHOP_HOME", environment["WORKSHOP_HOME"])
+        if here := containers.running():
+            here.shutdown(volumes=True)
+
+
+@pytest.fixture(scope="session")
+def lab(at_step: Step) -> containers.Containers:
+    """The whole system in containers, healthy, with what was stored at earlier steps, if any."""
+    return at_step(None)
+
+
+@pytest.fixture(scope="session")
+def system(request: pytest.FixtureRequest) -> processes.System:
+    """The workshop, every part ready, its stores empty: `.url(name)`, `.urls`, `.pids`."""
+    form = {"processes": "running_processes", "containers": "lab"}[FORM]
+    return request.getfixturevalue(form)
+
+
+@pytest.fixture(scope="session")
+def running_processes(system_environment: dict[str, str]) -> Iterator[processes.System]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in system_environment.items():
             patch.setenv(name, value)
@@ -66,7 +125,7 @@ def system(system_environment: dict[str, str]) -> Iterator[processes.System]:
 @pytest.fixture(scope="session")
 def indexed(system: processes.System) -> processes.System:
     """The running system with the handbook in it."""
-    report = asyncio.run(client.ingest(system.url("ingestion"), client.handbook()))
+    report = asyncio.run(client.ingest(system.url(system.documents), client.handbook()))
     assert not report.failed, report.failed[:3]
     return system
 

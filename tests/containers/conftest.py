@@ -1,20 +1,17 @@
-"""Containers on a real engine. Without one they are skipped, with one line that says why.
-
-`WORKSHOP_CONTAINERS=required` makes a missing engine a failure.
-"""
+"""Containers on a real engine. Without one they are skipped, with one line that says why."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from workshop import containers, first_run, paths, system
+from workshop import containers
 from workshop.errors import WorkshopError
 
 ROOT = Path(__file__).parents[2]
@@ -22,20 +19,11 @@ IMAGES = sorted(path.parent.name for path in (ROOT / "services").glob("*/Dockerf
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The walk through the steps fills the stores that the other tests then find."""
     for item in items:
         if Path(__file__).parent in item.path.parents and "engine" in item.fixturenames:
             item.add_marker(pytest.mark.containers)
-
-
-@pytest.fixture(scope="session")
-def engine() -> Any:
-    try:
-        containers.compose_command()
-        return containers.engine()
-    except WorkshopError as error:
-        if os.environ.get("WORKSHOP_CONTAINERS") == "required":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    items.sort(key=lambda item: item.path.name != "test_steps.py")
 
 
 @pytest.fixture(scope="session")
@@ -58,21 +46,6 @@ def build(engine: Any) -> Callable[[str], str]:
         return str(engine.images.get(f"rag-workshop/{name}:test").id)
 
     return run
-
-
-@pytest.fixture(scope="session")
-def lab(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[containers.Containers]:
-    """The whole system in containers, healthy, in a home of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORKSHOP_MODELS_DIR", str(paths.models_dir()))
-        patch.setenv("WORKSHOP_HOME", str(tmp_path_factory.mktemp("containers")))
-        first_run.ensure_models()
-        base = system.free_port_base()
-        try:
-            yield containers.start(base, step=None, dev=False, say=print, llm=first_run.llm())
-        finally:
-            if here := containers.running():
-                here.shutdown(volumes=True)
 
 
 @pytest.fixture(scope="session")
