@@ -8,12 +8,14 @@ orchestrator (several layers that retry multiply each other's calls).
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.abc import ResolveResult
 
 from .breaker import Breaker, BreakerOpen
 from .context import current
@@ -72,10 +74,25 @@ def not_to_blame(error: BaseException) -> bool:
     return isinstance(error, Rejected) or not isinstance(error, Exception)
 
 
+class _Addresses(aiohttp.ThreadedResolver):
+    """DNS, and how many addresses the name had: each is a replica."""
+
+    count = 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        self.count = len(found)
+        return found
+
+
 class ServiceClient:
     """Client of one service. Make it inside a running event loop; close it with `aclose()`.
 
-    `timeout` caps each call in seconds; the request's deadline caps it further.
+    `timeout` caps each call in seconds; the request's deadline caps it further. Where the name in
+    `base_url` has several addresses, new connections go to them in turn, past one that is gone, and
+    no connection lasts: replicas that are added get their share.
     """
 
     def __init__(
@@ -92,11 +109,15 @@ class ServiceClient:
         self.base_url = base_url.rstrip("/")
         self.timeout = timeout
         self.breaker = breaker or Breaker(service, ignore=not_to_blame)
+        self._addresses, self._calls = _Addresses(), 0
         # Without a cookie jar, proxies or redirects: a hop between services needs none of them,
         # and each costs CPU on every call.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=connections, keepalive_timeout=30, ttl_dns_cache=30
+                limit=connections,
+                keepalive_timeout=30,
+                resolver=self._addresses,
+                ttl_dns_cache=_DNS_SECONDS,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
@@ -127,14 +148,25 @@ class ServiceClient:
         `body` is sent as JSON, unless it is bytes or an async iterator of bytes, which go as they
         are; name their type in `headers`.
         """
-        async with self._open(method, path, body, timeout, headers) as (response, _):
-            raw = await response.read()
+        try:
+            raw = await self._read(method, path, body, timeout, headers)
+        except Unavailable as error:
+            # Docker's DNS names a replica before it is ready. It has begun nothing, and another
+            # may be: to ask that one is no retry.
+            starting = error.problem.get("type") == TYPE_BASE + "not-ready"
+            if not starting or self._addresses.count < 2 or isinstance(body, AsyncIterable):
+                raise
+            raw = await self._read(method, path, body, timeout, headers)
         if not raw:
             return None
         try:
             return orjson.loads(raw)
         except orjson.JSONDecodeError as error:
             raise BadAnswer(self.service, "answered something that is not JSON") from error
+
+    async def _read(self, *request: Any) -> bytes:
+        async with self._open(*request) as (response, _):
+            return await response.read()
 
     async def stream(
         self,
@@ -165,6 +197,9 @@ class ServiceClient:
         if seconds <= 0:
             raise DeadlineExceeded(self.service, "no time left to call it", called=False)
         sent = context.headers(seconds)
+        self._calls += 1
+        if self._calls % _CALLS_A_CONNECTION == 0:
+            sent["connection"] = "close"
         data = None
         if body is not None:
             data = body if isinstance(body, bytes | AsyncIterable) else orjson.dumps(body)
@@ -234,3 +269,7 @@ def _kind_of(status: int) -> type[CallFailed]:
 # `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU. A new
 # connection has its own: a machine that is gone does not refuse, it is silent.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2.0)
+_DNS_SECONDS = 5
+# Every so many calls a connection ends after its answer, and the next one is made anew. With a new
+# connection's price of one call, that is 2 % of a hop.
+_CALLS_A_CONNECTION = 50

@@ -125,7 +125,8 @@ class ServiceMiddleware:
                 503,
                 "not-ready",
                 f"This service cannot do its job now: {missing}. Try again shortly.",
-                headers={"retry-after": "1"},
+                # The caller's next connection may lead to a replica that can.
+                headers={"retry-after": "1", "connection": "close"},
             )
         if self.active >= self.max_concurrency:
             self.metrics.shed.inc()
