@@ -6,6 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .faults import disconnect, kill, pause, proxied, slow
     from .learn import (
         bill,
         catch_up,
@@ -21,23 +22,33 @@ if TYPE_CHECKING:
         swap,
     )
 
+_FAULTS = ("disconnect", "kill", "pause", "proxied", "slow")
 __all__ = [
     "bill",
     "catch_up",
     "check",
+    "disconnect",
     "fixed_answers",
     "judged",
+    "kill",
+    "pause",
     "progress",
+    "proxied",
     "restore",
     "same",
     "save_cell",
     "serve",
+    "slow",
     "start",
     "swap",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FAULTS:
+        from . import faults
+
+        return getattr(faults, name)
     if name in __all__:
         from . import learn
 

@@ -156,6 +156,15 @@ class ProcessSpec:
             self, module=module, command=tuple(command), overrides={**self.overrides, **env}
         )
 
+    def configured(self, env: Mapping[str, str | None], original: ProcessSpec) -> ProcessSpec:
+        """The same program with other settings; None: what `original` has."""
+        overrides = {**self.overrides, **{k: v for k, v in env.items() if v is not None}}
+        for key in (key for key, value in env.items() if value is None):
+            overrides.pop(key, None)
+            if key in original.overrides:
+                overrides[key] = original.overrides[key]
+        return replace(self, overrides=overrides)
+
     def full_environment(self) -> dict[str, str]:
         return {**self.environment, **os.environ, **self.overrides}
 
@@ -209,8 +218,7 @@ def plan(
             settings[f"{entry.prefix}HOST"] = "127.0.0.1"
             settings[f"{entry.prefix}PORT"] = str(port)
         for setting, target in entry.calls.items():
-            suffix = "/v1" if setting == "LLM_URL" else ""
-            settings[entry.prefix + setting] = urls[target] + suffix
+            settings[entry.prefix + setting] = urls[target] + _path(setting)
         is_broker = entry.name == "broker"
         specs.append(
             ProcessSpec(
@@ -225,3 +233,20 @@ def plan(
             )
         )
     return specs
+
+
+def routes(target: str, url: str) -> dict[str, dict[str, str]]:
+    """The settings that lead each caller of `target` to another `url`, by the caller's name."""
+    found = {
+        entry.name: {
+            entry.prefix + setting: url + _path(setting)
+            for setting, called in entry.calls.items()
+            if called == target
+        }
+        for entry in CATALOGUE
+    }
+    return {name: settings for name, settings in found.items() if settings}
+
+
+def _path(setting: str) -> str:
+    return "/v1" if setting == "LLM_URL" else ""

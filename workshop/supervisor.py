@@ -371,6 +371,8 @@ class Supervisor:
             process.spec = spec
         elif command == "restore":
             process.spec = process.original
+        elif command == "configure":
+            process.spec = process.spec.configured(request.get("env") or {}, process.original)
         elif command not in ("restart", "start", "stop"):
             return {"ok": False, "error": f"unknown command {command}"}
         self.say(f"{name}: {command}")
@@ -378,7 +380,8 @@ class Supervisor:
         process.wanted = command != "stop"
         process.crashes = 0
         process.let_callers_go()
-        if command == "restart" and process.child is not None and process.spec.module:
+        goes_on = command in ("restart", "configure") and process.child is not None
+        if goes_on and process.spec.module:
             process.handover = _beside(process.spec.port)
         if command != "start":
             self.terminate(process, now)

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,29 @@ class System:
     def restore(self, name: str) -> None:
         """Undo `replace`."""
         self._tell("restore", name)
+
+    def configure(self, name: str, settings: Mapping[str, str | None]) -> None:
+        """Run what runs as `name` with these environment variables; None takes one back."""
+        self._tell("configure", name, env=dict(settings))
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and leave it dead until `start`."""
+        self._signal(name, signal.SIGKILL)
+        self._tell("stop", name)  # the supervisor would bring it back
+
+    def pause(self, name: str) -> None:
+        """Freeze `name`: it keeps its memory and its connections, and does nothing."""
+        self._signal(name, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, signum: int) -> None:
+        self._known(name)
+        pid = self.refresh().pids.get(name)
+        if pid is None:
+            raise WorkshopError(f"{name} does not run.", f"`workshop start {name}` brings it back.")
+        os.kill(pid, signum)
 
     def shutdown(self) -> None:
         self._tell("shutdown")
@@ -392,14 +415,15 @@ def wait_ready(
     *,
     timeout: float = START_TIMEOUT,
     progress: Callable[[list[Status]], None] = lambda _: None,
+    only: Collection[str] = (),
 ) -> list[Status]:
     """Poll until every process is ready; the last statuses. Those not ready in time are in it.
 
-    One that failed for good is not waited for any longer.
+    One that failed for good is not waited for any longer. `only`: the others do not matter.
     """
     end = time.monotonic() + timeout
     while True:
-        now = statuses(here)
+        now = [s for s in statuses(here) if not only or s.name in only]
         progress(now)
         if all(s.ok or s.failed for s in now) or time.monotonic() > end:
             return now

@@ -48,11 +48,10 @@ Extract = Callable[[Sequence[Mapping[str, Any]]], str]
 
 
 def extractive_answer(sources: Sequence[Mapping[str, Any]], limit: int = 2) -> str:
-    """The first sentence of each of the best `limit` sources, each with its citation."""
-    parts = []
-    for source in sources[:limit]:
-        found = sentences(source["text"])
-        if found:
+    """The first sentence of each of the best `limit` sources that have one, with its citation."""
+    parts: list[str] = []
+    for source in sources:
+        if len(parts) < limit and (found := sentences(source["text"])):
             parts.append(f"{found[0]} [{source['number']}]")
     return " ".join(parts)
 
