@@ -29,12 +29,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--service-url", help="base URL of the service that is held to its contract")
 
 
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What breaks the system comes last: it leaves thousands of events and answers behind."""
-    items.sort(key=lambda item: item.get_closest_marker("faults") is not None)
+    """With `pytest -n 2` the solutions have one system, and all other tests of a system the other.
+
+    What breaks the system comes last: it leaves thousands of events and answers behind.
+    """
     for item in items:
         if FORM != "processes" and (marker := item.get_closest_marker("processes")):
             item.add_marker(pytest.mark.skip(f"the form of processes only: {marker.args[0]}"))
+        if {"system", "indexed"} & set(getattr(item, "fixturenames", ())):
+            solutions = item.get_closest_marker("solutions") is not None
+            item.add_marker(pytest.mark.xdist_group("solutions" if solutions else "system"))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """The longest first, where they run side by side."""
+    if item.get_closest_marker("containers"):
+        return 4
+    if item.get_closest_marker("faults"):
+        return 3
+    group = item.get_closest_marker("xdist_group")
+    if group is None or "PYTEST_XDIST_WORKER" not in os.environ:
+        return 2
+    return ["solutions", "system"].index(group.args[0])
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +126,7 @@ def running_processes(system_environment: dict[str, str]) -> Iterator[processes.
             patch.setenv(name, value)
         patch.setenv("WORKSHOP_STOP_WITH", str(os.getpid()))
         first_run.ensure_models()
-        base = processes.free_port_base()
+        base = processes.free_port_base(18000 + 3000 * WORKER)
         here = processes.start(base, first_run.model_settings())
         try:
             missing = [s for s in processes.wait_ready(here) if not s.ok]

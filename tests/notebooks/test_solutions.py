@@ -100,18 +100,18 @@ def test_durations_are_summed_for_each_notebook() -> None:
     assert durations(said) == "05_x: 3.5 s, slowest cell 2.5 s\nall: 3.5 s"
 
 
+@pytest.mark.solutions
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_solutions_give_the_same_outputs_again(
-    indexed, system_environment, nbval, capsys: pytest.CaptureFixture[str]
+    indexed, system_environment, nbval, record_property
 ) -> None:
     """A cell that takes more than 60 s is interrupted, and red. The durations are printed."""
     fixed.ask(indexed.url("gateway"))  # the model writes them once, outside of any cell's time
     solutions = (lesson.solution for lesson in LESSONS)
     done = nbval(*solutions, environment=system_environment, timeout=1400)
-    with capsys.disabled():
-        print("\n" + durations(done.stdout))
+    record_property("minutes of the solutions", durations(done.stdout))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     count = sum(len(cells(lesson)) for lesson in LESSONS)
     assert f"{count} passed" in done.stdout

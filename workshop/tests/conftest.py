@@ -50,7 +50,8 @@ def tiny(
     monkeypatch.setenv("PYTHONPATH", str(modules))
     if "WORKSHOP_START" not in os.environ:  # starts sooner: the web parts are not imported
         monkeypatch.setenv("WORKSHOP_START", "subprocess")
-    base = system.free_port_base(31000)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    base = system.free_port_base(31000 + 500 * worker)
 
     def start(*modules: str, **environment: str) -> system.System:
         specs = [
