@@ -51,6 +51,25 @@ def test_the_fixed_questions_are_twenty_in_two_languages() -> None:
         fixed.fixed_questions(15, 21)
 
 
+@pytest.mark.parametrize(("misses", "right"), [(2, True), (3, False)])
+def test_an_answer_that_missed_a_stage_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, misses: int, right: bool
+) -> None:
+    degraded = [["reranking"]] * misses + [[]]
+
+    async def answer(gateway: str, question: str) -> dict[str, object]:
+        return {"degraded": degraded.pop(0), "sources": [], "answer": question}
+
+    monkeypatch.setattr(fixed.client, "answer", answer)
+    if right:
+        assert [found.text for found in fixed.ask("", 1, 1)] == [
+            fixed.fixed_questions(1, 1)[0]["question"]
+        ]
+    else:
+        with pytest.raises(WorkshopError, match="reranking did not take part"):
+            fixed.ask("", 1, 1)
+
+
 def test_a_bill_shows_itself_as_text_and_as_a_table() -> None:
     bill = bills.Bill((bills.Line("hybrid_search", 60, 12.5, 10.0, 30_000_000, 100, 20_000),))
     assert bill.lines[0].on_the_way == 2.5
