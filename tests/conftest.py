@@ -36,12 +36,16 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `pytest -n 2` the solutions have one system, and all other tests of a system the other.
 
-    What breaks the system comes last: it leaves thousands of events and answers behind.
+    What breaks the system comes after them: it leaves thousands of events and answers behind.
+    Containers come last, and first of them the steps, which fill the stores that the others find.
     """
     for item in items:
         if FORM != "processes" and (marker := item.get_closest_marker("processes")):
             item.add_marker(pytest.mark.skip(f"the form of processes only: {marker.args[0]}"))
-        if {"system", "indexed"} & set(getattr(item, "fixturenames", ())):
+        fixtures = getattr(item, "fixturenames", ())
+        if "engine" in fixtures:
+            item.add_marker(pytest.mark.containers)
+        if "system" in fixtures:
             solutions = item.get_closest_marker("solutions") is not None
             item.add_marker(pytest.mark.xdist_group("solutions" if solutions else "system"))
     items.sort(key=_place)
@@ -50,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _place(item: pytest.Item) -> int:
     """The longest first, where they run side by side."""
     if item.get_closest_marker("containers"):
-        return 4
+        return 4 if item.path.name == "test_steps.py" else 5
     if item.get_closest_marker("faults"):
         return 3
     group = item.get_closest_marker("xdist_group")

@@ -18,14 +18,6 @@ ROOT = Path(__file__).parents[2]
 IMAGES = sorted(path.parent.name for path in (ROOT / "services").glob("*/Dockerfile"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The walk through the steps fills the stores that the other tests then find."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents and "engine" in item.fixturenames:
-            item.add_marker(pytest.mark.containers)
-    items.sort(key=lambda item: item.path.name != "test_steps.py")
-
-
 @pytest.fixture(scope="session")
 def build(engine: Any) -> Callable[[str], str]:
     """Build the image of a service, if a layer of it changed; gives its id."""
