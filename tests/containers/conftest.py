@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from workshop import containers
+from workshop import client, containers
 from workshop.errors import WorkshopError
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,15 @@ def build(engine: Any) -> Callable[[str], str]:
         return str(engine.images.get(f"rag-workshop/{name}:test").id)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def asked(lab: containers.Containers) -> containers.Containers:
+    """With the page that answers the README's question, ingested through the gateway."""
+    pages = [page for page in client.handbook() if page.id == "en/retries-and-circuit-breakers"]
+    report = asyncio.run(client.ingest(lab.url("gateway"), pages))
+    assert report.failed == []
+    return lab
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,6 @@ QUESTION = "When does a circuit breaker open?"
 PAGE = "en/retries-and-circuit-breakers"
 
 
-@pytest.fixture(scope="module")
-def asked(lab):
-    """The page that answers the README's question, ingested through the gateway."""
-    pages = [document for document in client.handbook() if document.id == PAGE]
-    report = asyncio.run(client.ingest(lab.url("gateway"), pages))
-    assert report.failed == []
-    return lab
-
-
 def test_every_container_is_healthy(lab):
     assert [s.name for s in lab.statuses() if not s.ok] == []
     assert all(s.memory > 1e6 for s in lab.statuses())
@@ -34,6 +25,16 @@ def test_the_question_of_the_readme_is_answered_through_the_gateway(asked):
     answer = asyncio.run(client.answer(asked.url("gateway"), QUESTION))
     assert answer["degraded"] == []
     assert PAGE in {citation["document"] for citation in answer["citations"]}
+
+
+def test_a_conversation_lies_in_postgresql(lab):
+    """Where every replica of the orchestrator finds it."""
+    answer = asyncio.run(client.answer(lab.url("gateway"), "hello"))
+    assert answer["degraded"] == []
+    find = f"SELECT question FROM turns WHERE conversation = '{answer['conversation_id']}'"
+    psql = ["psql", "--username=postgres", "--dbname=orchestrator", "--tuples-only", "--command"]
+    found = lab.processes["postgres"]["container"].exec_run([*psql, find])
+    assert found.output.split() == [b"hello"]
 
 
 def test_only_the_gateway_is_published(lab):
