@@ -39,6 +39,7 @@ from .temporary import TemporarySystem, temporary_system
 console = Console()
 PARTS = ("pipeline", "retrieval", "hop", "hybrid", "batching", "tokens", "memory", "scale")
 NOTEBOOKS = "notebooks"
+CAPACITY = "capacity"
 """Measured alone, and only when asked for: it runs every solution of the course."""
 
 
@@ -57,7 +58,8 @@ def command(
     parts: Annotated[
         list[str] | None,
         typer.Argument(
-            help=f"Which of {', '.join(PARTS)}; default: all. Or {NOTEBOOKS}, and which."
+            help=f"Which of {', '.join(PARTS)}; default: all. "
+            f"Or {NOTEBOOKS}, and which. Or {CAPACITY}, of the running system."
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=5, help="Rounds of the short measurements.")] = 200,
@@ -71,11 +73,16 @@ def command(
         from . import bench_notebooks
 
         return bench_notebooks.command(out, parts[1:])
+    if parts == [CAPACITY]:
+        from . import capacity
+
+        return capacity.command(out)
     wanted = parts or list(PARTS)
     for part in wanted:
         if part not in PARTS:
             raise WorkshopError(
-                f"There is no part {part!r}.", f"Choose from {', '.join(PARTS)}, or {NOTEBOOKS}."
+                f"There is no part {part!r}.",
+                f"Choose from {', '.join(PARTS)}, or {NOTEBOOKS}, or {CAPACITY}.",
             )
     figures: list[Figure] = []
     out.mkdir(parents=True, exist_ok=True)

@@ -156,6 +156,20 @@ def start(name: Name) -> None:
     console.print(f"{name} is ready.")
 
 
+@app.command(rich_help_panel=RUN)
+def scale(
+    name: Name,
+    count: Annotated[int, typer.Argument(help="copies; 1 is how it was", show_default=False)],
+) -> None:
+    """Run several copies of a service that owns no data, behind its own address."""
+    from . import replicas
+    from .show import console
+
+    with console.status(f"starting {count} × {name}"):
+        replicas.scale(name, count)
+    console.print(f"{name}: {count} ready." if count > 1 else f"{name} is as it was.")
+
+
 # -- use it -------------------------------------------------------------------------------
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import shlex
 
-from . import client, decks, show, system
+from . import client, decks, replicas, show, system
 from .decks import Deck
 from .errors import WorkshopError
 from .system import System
 
-COMMANDS = ("ask", "bill", "call", "search", "start", "status", "stop")
+COMMANDS = ("ask", "bill", "call", "scale", "search", "start", "status", "stop")
 """What a step may run: commands that end by themselves and leave no data behind."""
 
 QUESTIONS = (
@@ -47,7 +47,7 @@ def _ask(here: System, title: str, question: str) -> None:
 def run_lesson(number: str) -> None:
     """The steps of a lesson's demo, one after the other: the real commands, and what to look at.
 
-    A step that fails ends it. What it stopped is started again, whatever happens.
+    A step that fails ends it. What it stopped or copied is as it was again, whatever happens.
     """
     here = system.require_running()
     deck = decks.find(number)
@@ -101,9 +101,11 @@ def _run(command: str) -> int:
 
 
 def _bring_back(here: System, deck: Deck) -> None:
-    """Start what the demo's steps stopped and nobody started."""
+    """Start what the demo's steps stopped and nobody started; take away their copies."""
     for step in deck.front.demo:
         words = shlex.split(step.run)
+        if words[0] == "scale" and here.refresh().processes.get(words[1], {}).get("replaced"):
+            replicas.scale(words[1], 1)
         if words[0] == "stop":
             state = here.refresh().processes.get(words[1], {}).get("state")
             if state not in ("running", None):

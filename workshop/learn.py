@@ -8,6 +8,8 @@
     workshop.swap("NAME")                    # ... in the running system; restore("NAME")
     workshop.same(before, after)             # two rounds of workshop.fixed_answers()
     workshop.bill("NAME")                    # what the split costs, measured now
+    workshop.scale("NAME", 2)                # two copies; scale("NAME", 1): as it was
+    workshop.load("NAME", users=8, seconds=3)  # what users get, a row for each call
 
 Adding the seam of another service
 ----------------------------------
@@ -34,15 +36,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import board, client, course, exercises, fixed, paths, swapping, sync, system
+from . import board, client, course, exercises, fixed, paths, replicas, swapping, sync, system
 from .bills import Bill, measure_bill
 from .errors import WorkshopError
 from .fixed import FixedAnswer
 from .judge import Judged, judged
+from .load_run import Call, load
+from .my_services import folder as my_services_folder
 from .my_services import label, save_cell
 
 __all__ = [
     "Answer",
+    "Call",
     "Judged",
     "Running",
     "bill",
@@ -51,10 +56,12 @@ __all__ = [
     "fixed_answers",
     "judged",
     "label",
+    "load",
     "progress",
     "restore",
     "same",
     "save_cell",
+    "scale",
     "serve",
     "start",
     "swap",
@@ -163,11 +170,24 @@ class Running:
         self.stop(name)
         self.start(name)
 
+    def pid(self, name: str) -> int:
+        return int(self._here.refresh().pids[name])
+
+    def cpu(self, name: str) -> float:
+        """CPU seconds that a process and its children have used so far, on all cores."""
+        from .capacity import cpu_seconds
+
+        return cpu_seconds([self.pid(name)])
+
+    def copies(self, name: str) -> list[dict[str, Any]]:
+        """Of a service with copies, each one's `url`, `pid`, `up`, `calls` answered, `ended`."""
+        return replicas.replicas_of(self.url(name))
+
     def memory(self, name: str) -> int:
         """Bytes of a process, each page that it shares divided by its sharers (PSS)."""
         from .measure import proportional_memory
 
-        return proportional_memory([self._here.refresh().pids[name]])
+        return proportional_memory([self.pid(name)])
 
 
 def start() -> Running:
@@ -286,6 +306,16 @@ def same(before: Sequence[FixedAnswer], after: Sequence[FixedAnswer]) -> None:
     assert not found, found
     assert before, "there is nothing to compare: ask workshop.fixed_answers() before and after"
     print(f"{len(after)} of {len(before)} equal")
+
+
+def scale(name: str, count: int, *, pick: bool = False, **settings: object) -> None:
+    """Run `count` copies of a service that owns no data, behind its own address.
+
+    With `pick` the balancer uses `my_services/scale/pick.py`. `settings` are the copies' own, by
+    the names of their `settings.py`. `scale(NAME, 1)` brings the service back as it was.
+    """
+    file = my_services_folder() / "scale" / "pick.py" if pick else None
+    replicas.scale(name, count, pick=file, **settings)
 
 
 def bill(*names: str) -> Bill:
