@@ -90,7 +90,8 @@ class Bill:
             names, [line.on_the_way for line in self.lines], left=inside, label="on the way"
         )
         axes[0].set_xlabel("ms a call")
-        axes[0].legend(fontsize="small")
+        # Above: one bar would fill the axes, and the legend lie on it.
+        axes[0].legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         axes[1].barh(names, [line.memory / 1e6 for line in self.lines], color="tab:green")
         axes[1].set_xlabel("memory, MB")
         axes[2].barh(

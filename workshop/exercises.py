@@ -23,7 +23,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from types import ModuleType
 
@@ -50,8 +50,7 @@ class Result:
         return not self.message
 
     def __str__(self) -> str:
-        line = f"{self.part:<9} {'green' if self.green else 'RED  '}  {self.title}"
-        return line if self.green else f"{line}\n{'':<9}        {self.message}"
+        return f"{self.part:<9} {'green' if self.green else 'RED  '}  {self.title}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,16 @@ class Check:
     file: str
     title: str
     run: CheckFunction
+
+
+def shown(results: Sequence[Result]) -> str:
+    """A line a check, and below it why it is red; what several in a row share, below the last."""
+    lines = []
+    for result, after in zip_longest(results, results[1:]):
+        lines.append(str(result))
+        if result.message and (after is None or after.message != result.message):
+            lines.append(f"{'':<9}        {result.message}")
+    return "\n".join(lines)
 
 
 def check(exercise: str, service: str, file: str) -> Callable[[CheckFunction], CheckFunction]:

@@ -252,8 +252,7 @@ def check(number: str) -> None:
     lesson = course.find(number.split(".")[0])
     exercise = number if "." in number else None
     results = exercises.run_apart(lesson, exercise)
-    for result in results:
-        print(result)
+    print(exercises.shown(results))
     board.remember(*_green_exercises(results))
     if exercise is None:
         results += _contracts(lesson, all(result.green for result in results))
@@ -280,8 +279,7 @@ def _contracts(lesson: course.Lesson, exercises_green: bool) -> list[exercises.R
         system.require_running()
         with serve(name) as url:
             results = exercises.run_contract(name, url)
-        for result in results:
-            print(result)
+        print(exercises.shown(results))
         found += results
     return found
 

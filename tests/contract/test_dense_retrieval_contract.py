@@ -166,7 +166,6 @@ def test_a_query_is_embedded_or_the_gone_embedding_is_named(http):
         ({"query": "q", "filter": {"colour": ["red"]}}, "filter.colour"),
         ({"query": "q", "typo": 1}, "typo"),
     ],
-    ids=str,
 )
 def test_bad_input_names_the_field(http, body, field):
     response = http.post("/v1/search", json=body)

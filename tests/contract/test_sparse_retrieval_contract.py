@@ -135,7 +135,6 @@ def test_stats_count(http):
         ({"query": "q", "filter": {"colour": ["red"]}}, "filter.colour"),
         ({"query": "q", "typo": 1}, "typo"),
     ],
-    ids=str,
 )
 def test_bad_input_names_the_field(http, body, field):
     response = http.post("/v1/search", json=body)
