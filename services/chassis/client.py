@@ -8,6 +8,7 @@ orchestrator (several layers that retry multiply each other's calls).
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -75,16 +76,37 @@ def not_to_blame(error: BaseException) -> bool:
 
 
 class _Addresses(aiohttp.ThreadedResolver):
-    """DNS, and how many addresses the name had: each is a replica."""
+    """DNS that keeps no caller waiting, and how many addresses the name had: each is a replica.
+
+    Docker's DNS knows the name of a container that runs. For any other it asks servers that an
+    internal network does not reach, and that takes ten seconds.
+    """
 
     count = 0
+    _lookup: asyncio.Task[list[ResolveResult]] | None = None
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
+        if self._lookup is None or self._lookup.done():
+            self._lookup = asyncio.create_task(super().resolve(host, port, family))
+            self._lookup.add_done_callback(_seen)
+        await asyncio.wait({self._lookup}, timeout=_DNS_PATIENCE)
+        if not self._lookup.done():
+            raise OSError(errno.ETIMEDOUT, "DNS does not answer")
+        found = self._lookup.result()
         self.count = len(found)
         return found
+
+    async def close(self) -> None:
+        if self._lookup is not None:
+            self._lookup.cancel()
+
+
+def _seen(lookup: asyncio.Task[list[ResolveResult]]) -> None:
+    """Whoever waited for it may have left: what it raised is then nobody's."""
+    if not lookup.cancelled():
+        lookup.exception()
 
 
 class ServiceClient:
@@ -112,13 +134,14 @@ class ServiceClient:
         self._addresses, self._calls = _Addresses(), 0
         # Without a cookie jar, proxies or redirects: a hop between services needs none of them,
         # and each costs CPU on every call.
+        self._connector = aiohttp.TCPConnector(
+            limit=connections,
+            keepalive_timeout=30,
+            resolver=self._addresses,
+            ttl_dns_cache=_DNS_SECONDS,
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=connections,
-                keepalive_timeout=30,
-                resolver=self._addresses,
-                ttl_dns_cache=_DNS_SECONDS,
-            ),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
             headers=headers,
@@ -127,6 +150,7 @@ class ServiceClient:
 
     async def aclose(self) -> None:
         await self._session.close()
+        await self._addresses.close()
 
     async def get(self, path: str, *, timeout: float | None = None) -> Any:
         return await self.request("GET", path, timeout=timeout)
@@ -224,6 +248,7 @@ class ServiceClient:
                             await self._raise_for(response)
                         yield response, it_answers
                 except aiohttp.ConnectionTimeoutError as error:
+                    self._connector.clear_dns_cache()
                     raise Unavailable(self.service, "not reachable (no connection)") from error
                 except TimeoutError as error:
                     raise DeadlineExceeded(
@@ -232,6 +257,7 @@ class ServiceClient:
                 except aiohttp.ClientPayloadError as error:
                     raise BadAnswer(self.service, "the connection broke mid-answer") from error
                 except (aiohttp.ClientConnectionError, OSError) as error:
+                    self._connector.clear_dns_cache()  # its next process may be at another address
                     raise Unavailable(self.service, f"not reachable ({error})") from error
                 except aiohttp.ClientError as error:
                     raise BadAnswer(self.service, f"protocol error ({error})") from error
@@ -267,8 +293,10 @@ def _kind_of(status: int) -> type[CallFailed]:
 
 
 # `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU. A new
-# connection has its own: a machine that is gone does not refuse, it is silent.
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2.0)
+# connection has its own: a machine that is gone does not refuse, it is silent. Services are near
+# one another, so what takes longer than this will not come.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=0.4)
+_DNS_PATIENCE = 0.3
 _DNS_SECONDS = 5
 # Every so many calls a connection ends after its answer, and the next one is made anew. With a new
 # connection's price of one call, that is 2 % of a hop.

@@ -221,8 +221,10 @@ async def _vector_of(query: str, model: str, using: str, app: FastAPI) -> Vector
         "encoding_format": "base64",
         "input_type": "query",
     }
+    # Less than all: one that hangs must be named before the caller gives this service up.
+    seconds = current().deadline.left * app.state.settings.embedding_share
     try:
-        answer = await client.post("/v1/embeddings", body)
+        answer = await client.post("/v1/embeddings", body, timeout=min(seconds, client.timeout))
         return decode(answer["data"][0]["embedding"])
     except Rejected as error:
         kind = str(error.problem.get("type", "")).rpartition(":")[2]

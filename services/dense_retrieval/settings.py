@@ -32,6 +32,9 @@ class Settings(ServiceSettings):
     embedding_timeout: float = Field(
         5.0, gt=0, description="longest wait for the vector of a query, in seconds"
     )
+    embedding_share: float = Field(
+        0.9, gt=0, le=1, description="share of the time left that the vector of a query may take"
+    )
     exact_below: int = Field(
         50_000, ge=0, description="up to this many passages search is exact; above, by HNSW"
     )

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+import time
 
 import pytest
 from aiohttp import web
@@ -96,3 +97,32 @@ async def test_a_replica_that_is_not_ready_is_passed_over(replicas, client):
     replicas.ready.clear()
     with pytest.raises(Unavailable, match="The model is being read"):
         await client.post("/", {})
+
+
+async def test_a_name_that_dns_does_not_answer_for_keeps_nobody_waiting(monkeypatch, replicas):
+    """As Docker's DNS in an internal network, while a container restarts."""
+    await replicas.start("127.0.0.1")
+    asked, gone = [], True
+    look_up = socket.getaddrinfo
+
+    def slow(host, port, *more, **options):
+        if host != "restarting.test":
+            return look_up(host, port, *more, **options)
+        asked.append(host)
+        if gone:
+            time.sleep(1.0)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    client = ServiceClient("restarting", f"http://restarting.test:{replicas.port}", timeout=5)
+    for _ in range(2):
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match="DNS does not answer"):
+            await client.post("/", {})
+        assert time.monotonic() - started < 0.45
+    assert len(asked) == 1
+    gone = False
+    await asyncio.sleep(1.0)
+    assert await client.post("/", {}) == {"from": "127.0.0.1"}
+    await client.aclose()

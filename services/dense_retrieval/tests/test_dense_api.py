@@ -22,15 +22,17 @@ class Embedding:
     """Gives every query the same vector; `status` and `answer` make it fail."""
 
     def __init__(self):
-        self.status, self.asked = 200, []
+        self.status, self.asked, self.hangs = 200, [], False
         self.vector = [1.0, 0.0, 0.0]
         self.answer = None
         app = web.Application()
         app.router.add_post("/v1/embeddings", self.embed)
-        self.server = TestServer(app)
+        self.server = TestServer(app, handler_cancellation=True)
 
     async def embed(self, request):
         self.asked.append(await request.json())
+        if self.hangs:
+            await asyncio.sleep(30)
         if self.status != 200:
             problem = {"type": f"urn:rag-workshop:problem:{self.answer}", "detail": "no."}
             return web.json_response(problem, status=self.status)
@@ -135,6 +137,16 @@ async def test_a_failing_embedding_is_named(client, embedding, status):
     assert response.json()["type"].endswith(":embedding-unavailable")
     assert response.json()["service"] == "embedding"
     assert (await search(client, vector=[1, 0, 0]))["hits"]  # vectors are still searched
+
+
+async def test_a_hanging_embedding_is_named_before_the_deadline(client, embedding):
+    await put(client, stored("a", [1, 0, 0]))
+    embedding.hangs = True
+    response = await client.post(
+        "/v1/search", json={"query": "q"}, headers={"x-deadline-ms": "500"}
+    )
+    assert response.status_code == 503
+    assert response.json()["service"] == "embedding"
 
 
 async def test_an_absent_embedding_is_named(settings):
