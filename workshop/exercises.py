@@ -50,7 +50,7 @@ class Result:
         return not self.message
 
     def __str__(self) -> str:
-        return f"{self.part:<9} {'green' if self.green else 'RED  '}  {self.title}"
+        return shown([self])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ def shown(results: Sequence[Result]) -> str:
     """A line a check, and below it why it is red; what several in a row share, below the last."""
     lines = []
     for result, after in zip_longest(results, results[1:]):
-        lines.append(str(result))
+        colour = "green" if result.green else "RED  "
+        lines.append(f"{result.part:<9} {colour}  {result.title}")
         if result.message and (after is None or after.message != result.message):
             lines.append(f"{'':<9}        {result.message}")
     return "\n".join(lines)

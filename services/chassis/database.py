@@ -15,6 +15,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 T = TypeVar("T")
+PAUSE = 1.0
+"""Seconds between two tries of `once_there`."""
 _CREATING = 0x7AB1E5
 """Key of the PostgreSQL advisory lock under which tables are made."""
 
@@ -56,7 +58,7 @@ async def once_there(make: Callable[[], T], say: Callable[[str], None]) -> T:
             return await asyncio.to_thread(make)
         except OperationalError as error:
             say(f"the database does not answer: {str(error.orig).splitlines()[0]}")
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(PAUSE)
 
 
 def _on_connect(synchronous: str, max_bytes: int | None) -> Callable[[Any, Any], None]:

@@ -224,3 +224,16 @@ def test_a_wrong_name_of_the_folder_is_refused(
     monkeypatch.setenv("WORKSHOP_MY_SERVICES", str(tmp_path / "other"))
     with pytest.raises(WorkshopError, match="my_services"):
         own.folder()
+
+
+def test_why_several_checks_in_a_row_are_red_is_said_once():
+    rows = [("2.1", "one", "no"), ("2.1", "two", "no"), ("2.1", "three", ""), ("2.2", "four", "no")]
+    shown = exercises.shown([exercises.Result(*row) for row in rows])
+    assert [line.split() for line in shown.splitlines()] == [
+        ["2.1", "RED", "one"],
+        ["2.1", "RED", "two"],
+        ["no"],
+        ["2.1", "green", "three"],
+        ["2.2", "RED", "four"],
+        ["no"],
+    ]
