@@ -319,11 +319,11 @@ def _router() -> APIRouter:
         vector: Any = body.vector
         if body.query is not None:
             vector = await _vector_of(body.query, space.model, body.using, request.app)
-            if vector.size != space.dimensions:
+            if len(vector) != space.dimensions:
                 _raise_problem(
                     ModelMismatch(
                         f"the stored {body.using} vectors have {space.dimensions} numbers; "
-                        f"{space.model} now gives {vector.size}"
+                        f"{space.model} now gives {len(vector)}"
                     )
                 )
         where = Filter(**body.filter.model_dump())

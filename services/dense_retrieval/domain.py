@@ -286,9 +286,9 @@ class VectorStore(ABC):
         where = where or Filter()
         if space is None or not all(where.fields().values()):
             return []
-        if vector.size != space.dimensions:
+        if len(vector) != space.dimensions:
             raise WrongDimension(
-                f"has {vector.size} numbers; the {using} vectors of {space.model} "
+                f"has {len(vector)} numbers; the {using} vectors of {space.model} "
                 f"have {space.dimensions}",
                 ("vector",),
             )
@@ -326,10 +326,10 @@ class VectorStore(ABC):
             for role, vector in entry.vectors.items():
                 if role not in models:
                     raise ModelMismatch(f"no model is named for the {role} vectors")
-                space = spaces.setdefault(role, Space(role, models[role], vector.size))
-                if vector.size != space.dimensions:
+                space = spaces.setdefault(role, Space(role, models[role], len(vector)))
+                if len(vector) != space.dimensions:
                     raise WrongDimension(
-                        f"has {vector.size} numbers; the {role} vectors of {space.model} "
+                        f"has {len(vector)} numbers; the {role} vectors of {space.model} "
                         f"have {space.dimensions}",
                         ("passages", number, "vectors", role),
                     )

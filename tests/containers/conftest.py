@@ -20,13 +20,13 @@ IMAGES = sorted(path.parent.name for path in (ROOT / "services").glob("*/Dockerf
 
 
 @pytest.fixture(scope="session")
-def build(engine: Any) -> Callable[[str], str]:
+def build(engine: Any) -> Callable[..., str]:
     """Build the image of a service, if a layer of it changed; gives its id."""
 
-    def run(name: str, root: Path = ROOT) -> str:
+    def run(name: str, root: Path = ROOT, store: str = "edge") -> str:
         kind = {} if containers.has_buildx() else {"DOCKER_BUILDKIT": "0"}
         command = ["docker", "build", "--quiet", "--file", f"services/{name}/Dockerfile"]
-        command += ["--build-arg", "STORE=edge"] if name == "dense_retrieval" else []
+        command += ["--build-arg", f"STORE={store}"] if name == "dense_retrieval" else []
         done = subprocess.run(
             [*command, "--tag", f"rag-workshop/{name}:test", "."],
             cwd=root,
