@@ -79,11 +79,12 @@ def _refuse(here: system.System, name: str, count: int) -> None:
         )
     here.url(name)  # says which names there are
     if name not in STATELESS:
-        raise WorkshopError(
-            f"{name} owns data or is not a service of the workshop: a copy of it would need a "
-            "share or a copy of the data too.",
-            f"These can be copied as they are: {', '.join(STATELESS)}.",
+        why = (
+            f"{name} is none of the services"
+            if name not in catalogue.SERVICES
+            else (f"{name} owns data, and a copy of its process is no copy of that")
         )
+        raise WorkshopError(f"{why}.", f"These can be copied: {', '.join(STATELESS)}.")
     if not 1 <= count <= MOST:
         raise WorkshopError(f"{count} copies cannot be run here.", f"Choose 1 to {MOST}.")
 

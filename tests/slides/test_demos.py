@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from workshop import decks, demo, slides
+from workshop import decks, demo, replicas, slides
 from workshop import system as processes
 from workshop.errors import WorkshopError
 
@@ -101,3 +102,18 @@ def test_a_step_that_goes_wrong_ends_the_demo_and_what_it_stopped_comes_back(
     with pytest.raises(WorkshopError, match=says):
         demo.run_lesson("05")
     assert [s.name for s in processes.statuses(system) if not s.ok] == []
+
+
+def test_copies_of_a_demo_that_broke_off_go_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, scaled = tmp_path / "05_a_deck.md", []
+    steps = [
+        f"  - {{run: scale {name} 2, look: Two copies.}}" for name in ("embedding", "generation")
+    ]
+    path.write_text("\n".join(["---", "title: A", "minutes: 1", "demo:", *steps, "---", "", ""]))
+    here = SimpleNamespace(processes={"embedding": {"replaced": True}, "generation": {}})
+    here.refresh = lambda: here
+    monkeypatch.setattr(replicas, "scale", lambda *given: scaled.append(given))
+    demo._bring_back(here, decks.read(path))
+    assert scaled == [("embedding", 1)]

@@ -1,0 +1,7 @@
+"""Forgets that a user who waits does not ask."""
+
+import math
+
+
+def machines(users, think_s, answer_s, core_ms, cores, busy=0.6, spare=1):
+    return math.ceil(users / think_s * core_ms / 1000 / (cores * busy)) + spare
