@@ -54,7 +54,7 @@ class Conversations:
         self._ttl, self._timeout = ttl, timeout
         self._breaker = Breaker("conversations")
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="conversations")
-        self._tables_made = False
+        self._tables_made, self._pruned_at = False, 0.0
 
     async def open(self) -> None:
         """Make the tables, so that no answer waits for it. Without a database they are made later:
@@ -67,7 +67,7 @@ class Conversations:
         self._engine.dispose()
 
     async def add(self, conversation: str, question: str, answer: str) -> None:
-        """Append a turn, and forget the conversations that nobody continued."""
+        """Append a turn, and once a minute forget the conversations that nobody continued."""
         now = time.time()
         # PostgreSQL has no place for U+0000; the replacement character shows that one was there.
         texts = {
@@ -83,7 +83,9 @@ class Conversations:
 
         def work(db: Connection) -> None:
             db.execute(insert(Turn).values(conversation=conversation, at=now, **texts))
-            db.execute(delete(Turn).where(Turn.at < now - self._ttl, ~continued))
+            if now - self._pruned_at >= 60:
+                db.execute(delete(Turn).where(Turn.at < now - self._ttl, ~continued))
+                self._pruned_at = now
 
         # By now the answer is there: what is left of its time serves for nothing else.
         await self._run(work, max(self._seconds(), 0.05))
