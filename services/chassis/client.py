@@ -222,7 +222,7 @@ class ServiceClient:
             raise DeadlineExceeded(self.service, "no time left to call it", called=False)
         sent = context.headers(seconds)
         self._calls += 1
-        if self._calls % _CALLS_A_CONNECTION == 0:
+        if self._calls % (_CALLS_AMONG_REPLICAS if self._addresses.count > 1 else _CALLS) == 0:
             sent["connection"] = "close"
         data = None
         if body is not None:
@@ -298,6 +298,7 @@ def _kind_of(status: int) -> type[CallFailed]:
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=0.4)
 _DNS_PATIENCE = 0.3
 _DNS_SECONDS = 5
-# Every so many calls a connection ends after its answer, and the next one is made anew. With a new
-# connection's price of one call, that is 2 % of a hop.
-_CALLS_A_CONNECTION = 50
+# After so many calls one connection ends with its answer, and the next is made anew: a tenth of a
+# millisecond of CPU. Among replicas it is what shares the load out, so there it comes sooner.
+_CALLS = 50
+_CALLS_AMONG_REPLICAS = 10

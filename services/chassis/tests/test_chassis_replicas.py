@@ -93,7 +93,7 @@ async def test_a_replica_that_is_not_ready_is_passed_over(replicas, client):
     replicas.ready.remove("127.0.0.1")
     answers = [await client.post("/", {}) for _ in range(200)]
     assert {answer["from"] for answer in answers} == {"127.0.0.2"}
-    assert 0 < replicas.calls["127.0.0.1"] <= 10
+    assert 0 < replicas.calls["127.0.0.1"] <= 40
     replicas.ready.clear()
     with pytest.raises(Unavailable, match="The model is being read"):
         await client.post("/", {})
