@@ -405,7 +405,7 @@ def _stale(docker: Any, here: Containers, built: Sequence[str] = ()) -> list[str
     """
     record = here.file.with_name("built.json")
     known = json.loads(record.read_text()) if record.exists() else {}
-    tree = _tree(here.state["environment"]["REVISION"])
+    tree = _tree()
     ids = {tag: image.id for image in docker.images.list() for tag in image.tags}
     images = {name: s["image"] for name, s in _services(here).items() if "build" in s}
     known |= {images[name]: [ids.get(images[name]), tree] for name in built}
@@ -413,9 +413,9 @@ def _stale(docker: Any, here: Containers, built: Sequence[str] = ()) -> list[str
     return [n for n, image in images.items() if known.get(image) != [ids.get(image), tree]]
 
 
-def _tree(revision: str) -> str:
+def _tree() -> str:
     """Digest of what a build reads."""
-    digest = hashlib.sha256(f"{revision} {os.environ.get('VERSION')}".encode())
+    digest = hashlib.sha256()
     files = [paths.ROOT / "requirements.lock"]
     files += [f for top in ("services", "handbook") for f in (paths.ROOT / top).rglob("*")]
     for file in sorted(files):

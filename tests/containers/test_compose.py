@@ -84,6 +84,17 @@ def test_the_offline_form_has_no_qdrant_and_differs_in_settings_only(configurati
     assert whole["dense_retrieval"]["environment"]["DENSE_STORE"] == "client"
 
 
+@pytest.mark.parametrize("step", [name for name in STEPS if name != "step_02.yaml"])
+def test_the_offline_form_goes_with_each_step_that_has_a_store(configuration, step):
+    """Step 02 has no dense_retrieval yet: there `workshop up` leaves the offline form out."""
+    services = configuration(step, "offline/compose.yaml")["services"]
+    assert configuration(step)["services"].keys() - services.keys() == {"qdrant"}
+    dense = services["dense_retrieval"]
+    assert dense["image"].endswith("-edge")
+    assert dense["build"]["dockerfile"] == "services/dense_retrieval/Dockerfile"
+    assert "qdrant" not in dense["depends_on"]
+
+
 def test_the_profile_scale_puts_a_second_replica_behind_the_name(configuration):
     services = configuration("compose.yaml", profiles=("scale",))["services"]
     for name in ("embedding", "reranking"):
