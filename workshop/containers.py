@@ -181,7 +181,7 @@ class Containers(System):
         ]
 
     def url(self, name: str) -> str:
-        if found := self._known(name)["url"]:
+        if found := self.known(name)["url"]:
             return str(found)
         raise WorkshopError(
             f"{name} cannot be reached from this machine.",
@@ -190,12 +190,12 @@ class Containers(System):
         )
 
     def last_log_line(self, name: str) -> str:
-        return _last(self._known(name)["container"].logs(tail=5).decode("utf-8", "replace"))
+        return _last(self.known(name)["container"].logs(tail=5).decode("utf-8", "replace"))
 
     def log(self, name: str) -> Path:
         """A copy: the engine keeps the log."""
         copy = self.file.with_name(f"{name}.log")
-        copy.write_bytes(self._known(name)["container"].logs(tail=200))
+        copy.write_bytes(self.known(name)["container"].logs(tail=200))
         return copy
 
     def log_end(self, name: str) -> int:
@@ -204,7 +204,7 @@ class Containers(System):
     def logs(self, name: str | None, *, follow: bool, lines: int) -> Iterator[tuple[str, str]]:
         """(container's service, line), as compose collects them."""
         if name is not None:
-            self._known(name)
+            self.known(name)
         command = [*self._compose("logs"), "--no-color", "--tail", str(lines)]
         command += ["--follow"] if follow else []
         command += [name] if name else []
@@ -225,7 +225,7 @@ class Containers(System):
         self.file.unlink(missing_ok=True)
 
     def _tell(self, do: str, name: str = "", **more: Any) -> dict[str, Any]:
-        container = self._known(name)["container"]
+        container = self.known(name)["container"]
         if do == "restart":
             container.restart(timeout=STOP_PATIENCE)
         elif do == "stop":

@@ -7,6 +7,7 @@ import contextlib
 import random
 import socket
 import struct
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -34,6 +35,8 @@ class FaultProxy:
     """
 
     target: str
+    host: str = "127.0.0.1"
+    port: int = 0
     delay: float = 0.0
     jitter: float = 0.0
     resets: float = 0.0
@@ -51,9 +54,9 @@ class FaultProxy:
     _open: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}{urlsplit(self.target).path}"
+        self._server = await asyncio.start_server(self._connected, self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://{self.host}:{self.port}{urlsplit(self.target).path}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -148,3 +151,12 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     link: socket.socket = writer.get_extra_info("socket")
     link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()
+
+
+async def _serve(target: str, port: int, delay: float) -> None:
+    async with FaultProxy(target, host="0.0.0.0", port=port, delay=delay):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":  # in a container: this file is copied there alone
+    asyncio.run(_serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from anyio.from_thread import start_blocking_portal
 
 from . import catalogue, system
+from .container_faults import cut, late
+from .containers import Containers
 from .errors import WorkshopError
 from .fault_proxy import FaultProxy
 
@@ -45,22 +47,32 @@ def pause(name: str) -> Iterator[None]:
 @contextmanager
 def slow(name: str, *, seconds: float) -> Iterator[None]:
     """Each call takes so much longer on its way to `name`."""
-    with _mended() as here, _between(here, name) as proxy:
-        proxy.delay = seconds
-        yield
+    with _mended() as here:
+        if isinstance(here, Containers):
+            with late(here, name, seconds) as url, _rerouted(here, name, url):
+                yield
+        else:
+            with proxied(name) as proxy, _rerouted(here, name, proxy.url):
+                proxy.delay = seconds
+                yield
 
 
 @contextmanager
 def disconnect(name: str) -> Iterator[None]:
     """The network between `name` and its callers is gone: they hear nothing, not even a refusal."""
-    with _mended() as here, _between(here, name) as proxy:
-        proxy.silent = True
-        yield
+    with _mended() as here:
+        if isinstance(here, Containers):
+            with cut(here, name):
+                yield
+        else:
+            with proxied(name) as proxy, _rerouted(here, name, proxy.url):
+                proxy.silent = True
+                yield
 
 
 @contextmanager
 def proxied(name: str) -> Iterator[FaultProxy]:
-    """A `FaultProxy` in front of `name` for whoever calls its `url`; it counts the calls."""
+    """A `FaultProxy` on this machine for whoever calls its `url`; it passes calls on to `name`."""
     url = system.require_running().url(name)
     if not url.startswith("http"):
         raise WorkshopError(f"{name} does not speak HTTP.", "It can be killed or paused.")
@@ -70,19 +82,18 @@ def proxied(name: str) -> Iterator[FaultProxy]:
 
 
 @contextmanager
-def _between(here: system.System, name: str) -> Iterator[FaultProxy]:
-    """A proxy that everybody who calls `name` goes through."""
-    with proxied(name) as proxy:
-        running = here.refresh().pids
-        routes = {c: s for c, s in catalogue.routes(name, proxy.url).items() if c in running}
-        try:
-            for caller, settings in routes.items():
-                here.configure(caller, settings)
-            system.wait_ready(here, only=routes)
-            yield proxy
-        finally:
-            for caller, settings in routes.items():
-                here.configure(caller, dict.fromkeys(settings))
+def _rerouted(here: system.System, name: str, url: str) -> Iterator[None]:
+    """Everybody who calls `name` calls `url` in its place."""
+    running = here.refresh().pids
+    routes = {c: s for c, s in catalogue.routes(name, url).items() if c in running}
+    try:
+        for caller, settings in routes.items():
+            here.configure(caller, settings)
+        system.wait_ready(here, only=routes)
+        yield
+    finally:
+        for caller, settings in routes.items():
+            here.configure(caller, dict.fromkeys(settings))
 
 
 @contextmanager

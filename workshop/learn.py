@@ -8,6 +8,7 @@
     workshop.swap("NAME")                    # ... in the running system; restore("NAME")
     workshop.same(before, after)             # two rounds of workshop.fixed_answers()
     workshop.bill("NAME")                    # what the split costs, measured now
+    with workshop.kill("NAME"): ...          # gone while the block lasts; see workshop/faults.py
     workshop.scale("NAME", 2)                # two copies; scale("NAME", 1): as it was
     workshop.load("NAME", users=8, seconds=3)  # what users get, a row for each call
 

@@ -106,7 +106,7 @@ class System:
         return {name: p["pid"] for name, p in self.processes.items() if p["pid"]}
 
     def url(self, name: str) -> str:
-        self._known(name)
+        self.known(name)
         return self.urls[name]
 
     def restart(self, name: str) -> None:
@@ -155,7 +155,7 @@ class System:
         self._signal(name, signal.SIGCONT)
 
     def _signal(self, name: str, signum: int) -> None:
-        self._known(name)
+        self.known(name)
         pid = self.refresh().pids.get(name)
         if pid is None:
             raise WorkshopError(f"{name} does not run.", f"`workshop start {name}` brings it back.")
@@ -190,7 +190,7 @@ class System:
 
     def wait(self, name: str, timeout: float = 60.0) -> None:
         """Until `name` is ready. Raises `WorkshopError` with its reason after `timeout` seconds."""
-        self._known(name)
+        self.known(name)
         end = time.monotonic() + timeout
         while True:
             status = next(s for s in self.statuses() if s.name == name)
@@ -203,7 +203,7 @@ class System:
                 )
             time.sleep(0.1)
 
-    def _known(self, name: str) -> dict[str, Any]:
+    def known(self, name: str) -> dict[str, Any]:
         """The process of that name."""
         processes = self.processes
         if name not in processes:
@@ -214,7 +214,7 @@ class System:
 
     def _tell(self, do: str, name: str = "", **more: Any) -> dict[str, Any]:
         if name:
-            self._known(name)
+            self.known(name)
         control = self.state["control"]
         request = {"token": control["token"], "do": do, "name": name, **more}
         try:

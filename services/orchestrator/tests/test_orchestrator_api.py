@@ -529,3 +529,28 @@ async def test_an_answer_does_not_depend_on_the_database_of_conversations(world,
             assert response.json()["type"].endswith("conversations-unavailable")
             assert response.headers["retry-after"] == "1"
             assert "secret" not in response.text
+
+
+async def test_the_core_that_a_learner_writes_is_what_runs(world, tmp_path):
+    world.status["generate"] = world.status["postprocess"] = 500
+    recorded = []
+    app = create_app(
+        settings_for(world, tmp_path),
+        extract=lambda sources: f"Mine [{sources[1]['number']}].",
+        may_call=lambda circuit, now: True,
+        record=lambda circuit, succeeded, now: recorded.append(succeeded),
+    )
+    async with running(app) as client:
+        answer = await ask(client)
+    assert answer["answer"] == "Mine [2]."
+    assert [one["number"] for one in answer["citations"]] == [2]
+    assert recorded.count(True) == 4
+    assert False in recorded
+
+
+async def test_no_stage_is_called_that_its_breaker_does_not_let_through(world, tmp_path):
+    app = create_app(settings_for(world, tmp_path), may_call=lambda circuit, now: False)
+    async with running(app) as client:
+        response = await client.post("/v1/answer", json={"question": "when?"})
+    assert response.status_code == 503
+    assert world.asked == {}
