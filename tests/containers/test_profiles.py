@@ -39,17 +39,28 @@ def scaled(asked: containers.Containers) -> Iterator[containers.Containers]:
     compose(asked, "--profile", "scale", "rm", "--stop", "--force", *new)
 
 
+def metrics(container: Any, port: int) -> str:
+    """/metrics as the container itself reads it; what the engine hands on of a command's output
+    may be cut short, so it is asked again until all is there."""
+    opened = f"exec 3<>/dev/tcp/127.0.0.1/{port}"
+    ask = f"{opened}; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+    for _ in range(5):
+        found = container.exec_run(["bash", "-c", ask])
+        head, _, body = found.output.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        if length and len(body) == int(length[1]):
+            return str(body.decode())
+    raise AssertionError(f"{container.name} does not give its metrics: {found.output[-200:]}")
+
+
 def calls(lab: containers.Containers) -> dict[str, int]:
     """Requests that each replica has answered, by its own metrics."""
     processes, counts = lab.processes, {}
     for name, (port, path) in REPLICATED.items():
-        opened = f"exec 3<>/dev/tcp/127.0.0.1/{port}"
-        ask = f"{opened}; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+        counted = rf'http_request_duration_seconds_count\{{.*route="{path}".*\}} (\S+)'
         for replica in (name, f"{name}_2"):
-            found = processes[replica]["container"].exec_run(["bash", "-c", ask])
-            assert found.exit_code == 0, found.output
-            counted = rf'http_request_duration_seconds_count\{{.*route="{path}".*\}} (\S+)'
-            counts[replica] = int(sum(map(float, re.findall(counted, found.output.decode()))))
+            text = metrics(processes[replica]["container"], port)
+            counts[replica] = int(sum(map(float, re.findall(counted, text))))
     return counts
 
 
@@ -64,6 +75,7 @@ async def search(lab: containers.Containers, seconds: float, during: Any = None)
         while time.monotonic() < end:
             query = f"What does caller {number} know of breaker {time.monotonic_ns()}?"
             found = await client.post("/v1/search", {"query": query, "rerank": True})
+            assert found["degraded"] or found["reranked"], found
             lost[",".join(found["degraded"])] += 1
 
     async def meanwhile() -> None:
