@@ -350,6 +350,9 @@ def start(
         say(f"building {', '.join(stale)}")
         _run([*here._compose("build"), "--quiet", *stale], here._environment())
         _stale(docker, here, built=stale)
+    for name, process in here.processes.items():
+        if name not in services:  # compose takes what only has another profile for no orphan
+            process["container"].remove(force=True)
     say("starting")
     _run(
         here._compose(
