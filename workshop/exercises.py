@@ -199,10 +199,13 @@ def _one_apart(lesson: Lesson, number: str, checks: Sequence[Check]) -> list[Res
 # -- the contract -------------------------------------------------------------------------
 
 
-def run_contract(service: str, url: str, *, first_red: bool = False) -> list[Result]:
+def run_contract(
+    service: str, url: str, *, first_red: bool = False, patience: float = 10.0
+) -> list[Result]:
     """The contract tests of `service` against any address: those that the reference passes.
 
-    With `first_red` it ends at the first red one: a service that hangs costs one timeout.
+    With `first_red` it ends at the first red one: a service that hangs costs one timeout, of
+    `patience` seconds.
     """
     suite = paths.ROOT / "tests" / "contract" / f"test_{service}_contract.py"
     if not suite.exists():
@@ -210,7 +213,8 @@ def run_contract(service: str, url: str, *, first_red: bool = False) -> list[Res
     with tempfile.TemporaryDirectory(prefix="workshop-contract-") as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", str(suite), "--service-url", url]
-        command += ["--junitxml", str(report), "--timeout", "10", "-p", "no:cacheprovider", "-q"]
+        command += ["--junitxml", str(report), "--timeout", f"{patience:g}"]
+        command += ["-p", "no:cacheprovider", "-q"]
         # Every plugin that is installed would be loaded, which takes longer than most contracts.
         command += ["-p", "pytest_timeout", "-p", "pytest_asyncio.plugin"]
         # A notebook's kernel asks its children for colours; in a message they are noise.
@@ -222,12 +226,12 @@ def run_contract(service: str, url: str, *, first_red: bool = False) -> list[Res
                 cwd=paths.ROOT,
                 capture_output=True,
                 text=True,
-                timeout=CONTRACT_PATIENCE,
+                timeout=CONTRACT_PATIENCE * patience / 10,
                 check=False,
                 env={**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             )
-        except subprocess.TimeoutExpired:
-            why = f"not done within {CONTRACT_PATIENCE:g} s: the service does not answer."
+        except subprocess.TimeoutExpired as error:
+            why = f"not done within {error.timeout:g} s: the service does not answer."
             return [Result("contract", service, why)]
         if not report.exists():
             raise WorkshopError(
