@@ -221,7 +221,8 @@ class Containers(System):
     def shutdown(self, *, volumes: bool = False) -> None:
         """Stop and remove the containers; what they stored goes with `volumes` only."""
         more = ["--volumes"] if volumes else []
-        _run([*self._compose("down"), "--remove-orphans", *more], self._environment())
+        down = self._compose("--profile", "*", "down")  # also what a profile added
+        _run([*down, "--remove-orphans", *more], self._environment())
         self.file.unlink(missing_ok=True)
 
     def _tell(self, do: str, name: str = "", **more: Any) -> dict[str, Any]:
