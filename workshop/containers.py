@@ -225,6 +225,16 @@ class Containers(System):
         _run([*down, "--remove-orphans", *more], self._environment())
         self.file.unlink(missing_ok=True)
 
+    def kill(self, name: str) -> None:
+        """SIGKILL. The engine restarts what crashed, and not what it was told to kill."""
+        self.known(name)["container"].kill()
+
+    def pause(self, name: str) -> None:
+        self.known(name)["container"].pause()
+
+    def resume(self, name: str) -> None:
+        self.known(name)["container"].unpause()
+
     def _tell(self, do: str, name: str = "", **more: Any) -> dict[str, Any]:
         container = self.known(name)["container"]
         if do == "restart":
@@ -235,9 +245,16 @@ class Containers(System):
             container.start()
         elif do == "replace":
             self._build_mine(name)
-            self._use([*self.state["mine"], name])
+            self.state["mine"] = sorted({*self.state["mine"], name})
+            self._recreate(name)
         elif do == "restore":
-            self._use([other for other in self.state["mine"] if other != name])
+            self.state["mine"] = [other for other in self.state["mine"] if other != name]
+            self._recreate(name)
+        elif do == "configure":
+            settings = self.state.setdefault("settings", {})
+            now = settings.get(name, {}) | more["env"]
+            settings[name] = {key: value for key, value in now.items() if value is not None}
+            self._recreate(name)
         return {"ok": True}
 
     def _build_mine(self, name: str) -> None:
@@ -261,14 +278,11 @@ class Containers(System):
         asked = _run([*self._compose("config"), "--format", "json"], self._environment())
         return str(json.loads(asked)["services"][name]["image"])
 
-    def _use(self, mine: Sequence[str]) -> None:
-        """Recreate what changes between the reference's image and the learner's."""
-        before = set(self.state["mine"])
-        self.state["mine"] = sorted(set(mine))
+    def _recreate(self, name: str) -> None:
+        """Run `name` as the record now says, its image and its settings."""
         _write(self.state)
-        changed = sorted(before ^ set(mine))
         _run(
-            [*self._compose("up"), "--detach", "--no-deps", "--no-build", *changed],
+            [*self._compose("up"), "--detach", "--no-deps", "--no-build", name],
             self._environment(),
         )
 
@@ -278,13 +292,17 @@ class Containers(System):
 
     def _compose(self, *words: str) -> list[str]:
         files = list(self.state["files"])
-        if self.state["mine"]:
-            mine = self.file.with_name("mine.json")
-            images = {
-                name: {"image": f"rag-workshop/{name}:{_MINE}"} for name in self.state["mine"]
-            }
-            paths.replace_file(mine, json.dumps({"services": images}))
-            files.append(str(mine))
+        changes: dict[str, Any] = {
+            name: {"environment": settings}
+            for name, settings in self.state.get("settings", {}).items()
+            if settings
+        }
+        for name in self.state["mine"]:
+            changes[name] = {**changes.get(name, {}), "image": f"rag-workshop/{name}:{_MINE}"}
+        if changes:
+            overlay = self.file.with_name("mine.json")
+            paths.replace_file(overlay, json.dumps({"services": changes}))
+            files.append(str(overlay))
         command = [*compose_command(), "--project-name", self.state["project"]]
         command += ["--project-directory", str(COMPOSE)]
         for file in files:
