@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `pytest -n 2` the solutions have one system, and all other tests of a system the other.
 
     What breaks the system comes after them: it leaves thousands of events and answers behind.
-    Containers come last, and first of them the steps, which fill the stores that the others find.
+    Containers come last: first of them the steps, which fill the stores that the others find, and
+    at the end what breaks them.
     """
     for item in items:
         if FORM != "processes" and (marker := item.get_closest_marker("processes")):
@@ -53,10 +54,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _place(item: pytest.Item) -> int:
     """The longest first, where they run side by side."""
+    if item.get_closest_marker("faults"):
+        return 6 if item.get_closest_marker("containers") else 3
     if item.get_closest_marker("containers"):
         return 4 if item.path.name == "test_steps.py" else 5
-    if item.get_closest_marker("faults"):
-        return 3
     group = item.get_closest_marker("xdist_group")
     if group is None or "PYTEST_XDIST_WORKER" not in os.environ:
         return 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,19 +34,6 @@ def processes_alone(
             yield here
         finally:
             processes.stop()
-
-
-async def kill(here: processes.System, name: str) -> None:
-    """SIGKILL, and start again without the pause that a crash brings."""
-    pid = here.refresh().pids[name]
-    os.kill(pid, signal.SIGKILL)
-    for _ in range(500):
-        if here.refresh().processes[name]["state"] == "waiting":
-            here.start(name)
-        if here.refresh().pids.get(name, pid) != pid:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{name} was not started again")
 
 
 async def until_ready(session: aiohttp.ClientSession, url: str) -> None:

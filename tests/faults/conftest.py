@@ -1,21 +1,26 @@
 """Faults on purpose, on the running system. Each test prints a line of the table at the end:
 
-pytest tests/faults
+    pytest tests/faults
+
+Some are made in containers as well, where there is a Docker engine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.faults.llm import ScriptedModel, scripted_model
-from workshop import catalogue
+from workshop import catalogue, client
 from workshop import system as processes
+from workshop.containers import Containers
 from workshop.fault_proxy import FaultProxy
 
 Row = Callable[..., None]
@@ -48,55 +53,97 @@ def model() -> Iterator[ScriptedModel]:
 
 
 @asynccontextmanager
-async def routed(
-    here: processes.System, name: str, settings: Mapping[str, str]
-) -> AsyncIterator[None]:
-    """`name` runs with other settings, such as the address of a proxy, and is restored after."""
-    before = dict(_SETTINGS.get(name, {}))
+async def routed(here: processes.System, **settings: Mapping[str, str]) -> AsyncIterator[None]:
+    """Services, by name, run with other settings, such as the address of a proxy."""
 
-    async def run_with(env: dict[str, str]) -> None:
-        await asyncio.to_thread(here.replace, name, module=f"services.{name}", env=env)
+    async def run_with(name: str, env: Mapping[str, str]) -> None:
+        await asyncio.to_thread(
+            here.replace, name, module=f"services.{name}", env=_SETTINGS.get(name, {}) | dict(env)
+        )
         await asyncio.to_thread(here.wait, name)
 
-    await run_with(before | dict(settings))
+    await asyncio.gather(*(run_with(name, env) for name, env in settings.items()))
     try:
         yield
     finally:
-        await run_with(before)
+        await asyncio.gather(*(run_with(name, {}) for name in settings))
 
 
 @asynccontextmanager
-async def proxied(here: processes.System, name: str) -> AsyncIterator[dict[str, FaultProxy]]:
-    """A proxy before each service that `name` calls, by the service's name."""
-    entry = next(entry for entry in catalogue.CATALOGUE if entry.name == name)
-    calls = {s: target for s, target in entry.calls.items() if target in catalogue.SERVICES}
+async def proxied(
+    here: processes.System, *names: str, **more: Mapping[str, str]
+) -> AsyncIterator[dict[tuple[str, str], FaultProxy]]:
+    """A proxy on each hop from a service of `names` to another, by the names of the two.
+
+    `more` are settings beside, as for `routed`.
+    """
+    settings = {name: dict(env) for name, env in more.items()}
+    proxies: dict[tuple[str, str], FaultProxy] = {}
     async with AsyncExitStack() as stack:
-        proxies = {
-            target: await stack.enter_async_context(FaultProxy(here.url(target)))
-            for target in calls.values()
-        }
-        settings = {entry.prefix + s: proxies[target].url for s, target in calls.items()}
-        await stack.enter_async_context(routed(here, name, settings))
+        for entry in catalogue.CATALOGUE:
+            for setting, target in entry.calls.items():
+                if entry.name in names and target in catalogue.SERVICES:
+                    proxy = await stack.enter_async_context(FaultProxy(here.url(target)))
+                    proxies[entry.name, target] = proxy
+                    settings.setdefault(entry.name, {})[entry.prefix + setting] = proxy.url
+        await stack.enter_async_context(routed(here, **settings))
         yield proxies
 
 
 _SETTINGS: dict[str, dict[str, str]] = {}
 """What each service of `whole` is told beside its defaults."""
 
+_PAGES = (
+    *("api-gateway", "bm25", "cross-encoders", "deadlines-and-timeouts", "dense-retrieval"),
+    *("embeddings", "hybrid-search", "message-brokers", "outbox-and-idempotency"),
+    *("reciprocal-rank-fusion", "retries-and-circuit-breakers", "sparse-retrieval"),
+)
+"""Pages of the handbook in both languages that answer the questions of the load."""
+
+
+def _index(here: processes.System) -> None:
+    pages = [page for page in client.handbook() if page.path.stem in _PAGES]
+    report = asyncio.run(client.ingest(here.url(here.documents), pages))
+    assert not report.failed, report.failed[:3]
+
 
 @pytest.fixture(scope="session")
-def whole(indexed: processes.System, model: ScriptedModel) -> Iterator[processes.System]:
-    """The indexed system, its answers written by `model`, its gateway without limits a caller."""
+def whole(running_processes: processes.System, model: ScriptedModel) -> Iterator[processes.System]:
+    """The system with some pages in it, its answers written by `model`, its gateway without limits
+    a caller."""
     _SETTINGS["generation"] = {"GENERATION_LLM_URL": model.url, "GENERATION_CONCURRENCY": "64"}
     _SETTINGS["gateway"] = {"GATEWAY_RATE_LIMIT": "off", "GATEWAY_DAILY_QUOTA": "off"}
+    system = running_processes
+    _index(system)
     for name, settings in _SETTINGS.items():
-        indexed.replace(name, module=f"services.{name}", env=settings)
+        system.replace(name, module=f"services.{name}", env=settings)
     try:
         for name in _SETTINGS:
-            indexed.wait(name)
-        yield indexed
+            system.wait(name)
+        yield system
     finally:
-        for name in indexed.processes:
-            if indexed.refresh().processes[name]["replaced"]:
-                indexed.restore(name)
-                indexed.wait(name)
+        for name in system.processes:
+            if system.refresh().processes[name]["replaced"]:
+                system.restore(name)
+                system.wait(name)
+
+
+@pytest.fixture(scope="session")
+def whole_in_containers(lab: Containers) -> Containers:
+    """The same of containers; see `compose.yaml` beside this file."""
+    lab.state["files"].append(str(Path(__file__).with_name("compose.yaml")))
+    changed = ("llm_server", "generation", "gateway", "ingestion_worker")
+    command = lab._compose("up", "--detach", "--wait", "--no-build", *changed)
+    subprocess.run(command, env=lab._environment(), check=True)
+    _index(lab)
+    return lab
+
+
+@pytest.fixture(
+    scope="session",
+    params=["processes", pytest.param("containers", marks=pytest.mark.containers)],
+)
+def either(request: pytest.FixtureRequest) -> processes.System:
+    """`whole` as processes, then as containers."""
+    form = {"processes": "whole", "containers": "whole_in_containers"}[request.param]
+    return request.getfixturevalue(form)

@@ -1,6 +1,6 @@
 """Ten times more questions than can be answered, for thirty seconds.
 
-What bounds a RAG system is its model, and so it is here: the scripted one takes a second, eight
+What bounds a RAG system is its model, and so it is here: the scripted one takes a second, four
 answers are made at once, and the processors have time left. Beyond that the orchestrator refuses.
 """
 
@@ -15,22 +15,25 @@ import pytest
 from tests.faults.conftest import Row, routed
 from tests.faults.llm import ScriptedModel
 from tests.faults.load import QUESTIONS, Load, Outcome, ask, percentile
+from tests.faults.machine import once_more_if_busy
 from workshop import system as processes
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
-PLACES, SECONDS = 8, 30.0
+PLACES, SECONDS = 4, 30.0
 
 
+@once_more_if_busy
 async def test_overload(whole: processes.System, model: ScriptedModel, row: Row) -> None:
     url = whole.url("gateway") + "/v1/answer"
-    async with (
-        routed(whole, "orchestrator", {"ORCHESTRATOR_MAX_CONCURRENCY": str(PLACES)}),
-        routed(whole, "generation", {"GENERATION_CACHE_BYTES": "0"}),
-    ):
-        model.pause = 1.0
+    settings = {
+        "orchestrator": {"ORCHESTRATOR_MAX_CONCURRENCY": str(PLACES)},
+        "generation": {"GENERATION_CACHE_BYTES": "0"},
+    }
+    async with routed(whole, **settings):
+        model.follow(pause=1.0)
         try:
-            before = await _closed_loop(url, 5.0)
+            before = await _closed_loop(url, 4.0)
             capacity = len(before) / (before[-1].at + before[-1].ms / 1000 - before[0].at)
             async with Load(url, 10 * capacity) as load:
                 await asyncio.sleep(SECONDS)
@@ -38,7 +41,7 @@ async def test_overload(whole: processes.System, model: ScriptedModel, row: Row)
             await asyncio.sleep(max(0.0, ended + 2.0 - time.monotonic()))
             after = await _closed_loop(url, 1.0)
         finally:
-            model.pause = 0.0
+            model.follow()
     good = [one for one in load.outcomes if one.status == 200]
     refused = [one for one in load.outcomes if one.status == 503]
     rejects = [one.ms for one in refused]

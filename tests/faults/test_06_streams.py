@@ -17,6 +17,7 @@ from services.chassis.sse import ServerSentEvent, parse_events
 from tests.faults.conftest import Row, routed
 from tests.faults.llm import ScriptedModel
 from tests.faults.load import QUESTIONS
+from tests.faults.machine import once_more_if_busy
 from workshop import system as processes
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -29,10 +30,10 @@ CHAT = {"messages": [{"role": "user", "content": QUESTIONS[0]}], "stream": True}
 @pytest.fixture
 async def slow_model(whole: processes.System, model: ScriptedModel) -> AsyncIterator[ScriptedModel]:
     """Words come every 50 ms, and nothing is remembered."""
-    async with routed(whole, "generation", {"GENERATION_CACHE_BYTES": "0"}):
-        model.between = 0.05
+    async with routed(whole, generation={"GENERATION_CACHE_BYTES": "0"}):
+        model.follow(between=0.05)
         yield model
-        model.between, model.dies_after = 0.0, None
+        model.follow()
 
 
 @pytest.fixture
@@ -47,12 +48,13 @@ async def _events(session: aiohttp.ClientSession, url: str, body: Any) -> list[S
         return [event async for event in parse_events(response.content.iter_any())]
 
 
+@once_more_if_busy
 async def test_the_model_dies_in_the_middle(
     whole: processes.System, slow_model: ScriptedModel, session: aiohttp.ClientSession, row: Row
 ) -> None:
     """Whoever streams from generation gets an error event. Who asked a question gets what stands
     in: an extractive answer in place of the draft."""
-    slow_model.dies_after = 3
+    slow_model.follow(between=0.05, dies_after=3)
     variables = {"question": QUESTIONS[0], "context": "[1] One sentence of a few words."}
     prompt = {"template": "answer", "language": "en", "variables": variables}
     asked = {"prompt": prompt, "stream": True}
@@ -103,6 +105,7 @@ async def test_the_orchestrator_dies_in_the_middle(
     ],
     ids=["stream", "chat", "whole answer"],
 )
+@once_more_if_busy
 async def test_the_reader_leaves_in_the_middle(
     whole: processes.System,
     slow_model: ScriptedModel,
@@ -138,7 +141,7 @@ async def test_the_reader_leaves_in_the_middle(
 
 async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5.0):
-        while not true():  # noqa: ASYNC110 - it comes true in another thread
+        while not true():  # noqa: ASYNC110 - it comes true in another program
             await asyncio.sleep(0.005)
 
 

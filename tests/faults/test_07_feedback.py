@@ -10,8 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.faults.alone import kill, processes_alone, until_ready
+from tests.faults.alone import processes_alone, until_ready
 from tests.faults.conftest import Row
+from tests.faults.forms import kill
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -8,23 +8,23 @@ import time
 import pytest
 
 from tests.faults.conftest import Row
+from tests.faults.forms import gateway, renew
 from tests.faults.load import Load, percentile, steady_rate
 from workshop import system as processes
 from workshop.catalogue import SERVICES
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-async def test_rolling_restart(whole: processes.System, row: Row) -> None:
-    url = whole.url("gateway") + "/v1/answer"
-    rate = await steady_rate(url)
-    before = whole.refresh().pids
+async def test_rolling_restart(either: processes.System, row: Row) -> None:
+    url, resolver = gateway(either)
+    url += "/v1/answer"
+    rate = await steady_rate(url, resolver)
+    before = either.refresh().pids
     started = time.monotonic()
-    async with Load(url, rate) as load:
+    async with Load(url, rate, resolver=resolver) as load:
         for name in SERVICES:
-            await asyncio.to_thread(whole.restart, name)
-            await asyncio.sleep(0.5)
-            await asyncio.to_thread(whole.wait, name)
+            await renew(either, name)
         await asyncio.sleep(1.0)
     failed = [one for one in load.outcomes if one.status != 200]
     row(
@@ -37,5 +37,5 @@ async def test_rolling_restart(whole: processes.System, row: Row) -> None:
         slowest=f"{percentile([one.ms for one in load.outcomes], 1.0):.0f} ms",
     )
     assert not failed, [(one.status, one.kind, one.error, round(one.ms)) for one in failed]
-    after = whole.refresh().pids
+    after = either.refresh().pids
     assert all(after[name] != before[name] for name in SERVICES)
