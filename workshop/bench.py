@@ -38,9 +38,9 @@ from .temporary import TemporarySystem, temporary_system
 
 console = Console()
 PARTS = ("pipeline", "retrieval", "hop", "hybrid", "batching", "tokens", "memory", "scale")
-NOTEBOOKS = "notebooks"
-CAPACITY = "capacity"
-"""Measured alone, and only when asked for: it runs every solution of the course."""
+NOTEBOOKS, IMAGES, CAPACITY = "notebooks", "images", "capacity"
+"""Measured alone, and only when asked for: the first runs every solution of the course, the second
+builds every image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,13 @@ def command(
         list[str] | None,
         typer.Argument(
             help=f"Which of {', '.join(PARTS)}; default: all. "
-            f"Or {NOTEBOOKS}, and which. Or {CAPACITY}, of the running system."
+            f"Or {NOTEBOOKS} or {IMAGES}, and which. Or {CAPACITY}, of the running system."
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=5, help="Rounds of the short measurements.")] = 200,
     questions: Annotated[int, typer.Option(min=4, help="Questions of the long ones.")] = 20,
     largest: Annotated[int, typer.Option(help="Passages of the largest collection.")] = 100_000,
+    quick: Annotated[bool, typer.Option(help="Images: do not build them all anew.")] = False,
     out: Annotated[Path, typer.Option(help="Where the table and the plots go.")] = paths.ROOT
     / "reports",
 ) -> int:
@@ -73,6 +74,10 @@ def command(
         from . import bench_notebooks
 
         return bench_notebooks.command(out, parts[1:])
+    if parts and parts[0] == IMAGES:
+        from . import bench_images
+
+        return bench_images.command(out, parts[1:], quick=quick)
     if parts == [CAPACITY]:
         from . import capacity
 
@@ -82,7 +87,7 @@ def command(
         if part not in PARTS:
             raise WorkshopError(
                 f"There is no part {part!r}.",
-                f"Choose from {', '.join(PARTS)}, or {NOTEBOOKS}, or {CAPACITY}.",
+                f"Choose from {', '.join(PARTS)}, or {NOTEBOOKS}, {IMAGES}, {CAPACITY}.",
             )
     figures: list[Figure] = []
     out.mkdir(parents=True, exist_ok=True)

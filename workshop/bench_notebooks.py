@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from . import course, fixed, lessons, system
+from . import course, fixed, images, lessons, system
 from .evaluate import machine
 from .temporary import temporary_system
 
@@ -44,6 +44,10 @@ def command(out: Path, numbers: Sequence[str] = ()) -> int:
     find them. That time stands on a line of its own.
     """
     chosen = [course.find(number) for number in numbers] or course.load()
+    left_out = {lesson.name: why for lesson in chosen if (why := images.missing(lesson))}
+    for why in left_out.values():
+        console.print(why)
+    chosen = [lesson for lesson in chosen if lesson.name not in left_out]
     with _a_system() as gateway:
         with console.status("the fixed questions"):
             started = time.monotonic()
@@ -52,10 +56,11 @@ def command(out: Path, numbers: Sequence[str] = ()) -> int:
         timings = []
         for lesson in chosen:
             with console.status(lesson.name):
+                images.prepare(lesson)
                 timings.append(measure(lesson))
     total = sum(timing.seconds for timing in timings)
     console.print(table(timings, first, total))
-    if not numbers:
+    if not numbers and not left_out:
         write_report(out, timings, first, total)
     slow = [timing for timing in timings if timing.slowest_seconds > LONGEST_CELL]
     return 1 if slow or total > LONGEST_COURSE else 0

@@ -329,6 +329,7 @@ _delegate(
     "Quality: BM25, dense, hybrid and reranked side by side.",
 )
 _delegate("bench", "workshop.bench", BUILD, "Speed: the services against the monolith.")
+_delegate("images", "workshop.images", BUILD, "Sizes, layers and build times of the images.")
 _delegate("models", "workshop.models_cli", BUILD, "List, fetch and check the model files.")
 _delegate(
     "train-reranker", "workshop.train_reranker", BUILD, "Train the cross-encoder from judged data."

@@ -391,6 +391,12 @@ def steps() -> list[str]:
     return sorted(path.stem.removeprefix("step_") for path in COMPOSE.glob("step_*.yaml"))
 
 
+def configuration(step: str | None = None) -> dict[str, Any]:
+    """What compose makes of a step's file, or of the whole system's; needs no engine."""
+    command = [*compose_command(), "--file", str(_compose_file(step)), "config"]
+    return dict(json.loads(_run([*command, "--format", "json"], dict(os.environ))))
+
+
 def missing_images(docker: Any, services: dict[str, Any]) -> list[str]:
     """Images of others that are not here and that no registry gives, after trying to pull them."""
     from docker.errors import APIError, DockerException, ImageNotFound

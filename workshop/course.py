@@ -42,6 +42,7 @@ class Lesson(_Strict):
     services: Annotated[tuple[str, ...], Field(min_length=1)]
     core: dict[str, Core] = {}
     probe: dict[str, Probe] = {}
+    needs: Literal["", "docker"] = ""
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from .decks import Deck
 from .errors import WorkshopError
 from .system import System
 
-COMMANDS = ("ask", "bill", "call", "scale", "search", "start", "status", "stop")
+COMMANDS = ("ask", "bill", "call", "images", "scale", "search", "start", "status", "stop")
 """What a step may run: commands that end by themselves and leave no data behind."""
 
 QUESTIONS = (

@@ -29,13 +29,16 @@ Adding the seam of another service
 
 from __future__ import annotations
 
+import itertools
 import logging
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import board, client, course, exercises, fixed, paths, replicas, swapping, sync, system
 from .bills import Bill, measure_bill
@@ -111,6 +114,13 @@ class Answer:
         return "\n".join(lines)
 
 
+class Asked(NamedTuple):
+    """A question of `Running.asking`: when it was asked, and what its answer lacked, or ""."""
+
+    at: float
+    lost: str
+
+
 class Running:
     """The running system, as a notebook uses it."""
 
@@ -183,6 +193,35 @@ class Running:
     def copies(self, name: str) -> list[dict[str, Any]]:
         """Of a service with copies, each one's `url`, `pid`, `up`, `calls` answered, `ended`."""
         return replicas.replicas_of(self.url(name))
+
+    @contextmanager
+    def asking(self) -> Iterator[list[Asked]]:
+        """Ask the fixed questions, over and over, twenty a second at most, until the block ends."""
+        questions = [row["question"] for row in fixed.fixed_questions()]
+        asked: list[Asked] = []
+        ended = threading.Event()
+
+        def ask() -> None:
+            for question in itertools.cycle(questions):
+                asked.append(self._lost(question))
+                if ended.wait(0.05):
+                    return
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            ended.set()
+            thread.join()
+
+    def _lost(self, question: str) -> Asked:
+        at = time.monotonic()
+        try:
+            degraded = self.ask(question).degraded
+        except WorkshopError as error:
+            return Asked(at, f"failed: {error.what}")
+        return Asked(at, f"degraded: {', '.join(degraded)}" if degraded else "")
 
     def memory(self, name: str) -> int:
         """Bytes of a process, each page that it shares divided by its sharers (PSS)."""

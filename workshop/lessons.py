@@ -71,7 +71,7 @@ def command(
             console.print("Not current. Run `workshop build-lessons` and commit the result.")
         return 1 if differences else 0
     if execute:
-        from . import fixed, system
+        from . import fixed, images, system
 
         here = system.require_running()
         with console.status("asking the fixed questions, so that every lesson finds them answered"):
@@ -79,9 +79,12 @@ def command(
     for lesson in chosen:
         write(lesson.notebook, exercise_notebook(lesson))
         console.print(f"notebooks/{lesson.notebook.name}")
-        if execute:
+        if execute and (why := images.missing(lesson)):
+            console.print(why)
+        elif execute:
             started = time.monotonic()
             with console.status(f"running {lesson.name}"):
+                images.prepare(lesson)
                 write(lesson.solution, at_default_ports(run(lesson), here.urls))
             seconds = time.monotonic() - started
             console.print(f"solutions/{lesson.solution.name}  ran in {seconds:.0f} s")

@@ -6,11 +6,13 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 import workshop
-from workshop import bills, fixed, paths, sync
+from workshop import bills, fixed, learn, paths, sync
 from workshop.errors import WorkshopError
 from workshop.fixed import FixedAnswer
 
@@ -68,6 +70,29 @@ def test_an_answer_that_missed_a_stage_is_asked_for_again(
     else:
         with pytest.raises(WorkshopError, match="reranking did not take part"):
             fixed.ask("", 1, 1)
+
+
+def test_what_is_asked_meanwhile_says_what_it_lacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    three = threading.Event()
+    outcomes = iter([[], ["reranking", "feedback"], WorkshopError("gateway did not answer.")])
+
+    def ask(self: object, question: str) -> learn.Answer:
+        if (outcome := next(outcomes, None)) is None:
+            three.set()
+        elif isinstance(outcome, WorkshopError):
+            raise outcome
+        return learn.Answer({"degraded": outcome or []})
+
+    monkeypatch.setattr(learn.Running, "ask", ask)
+    with learn.Running(None).asking() as asked:  # type: ignore[arg-type]
+        assert three.wait(10)
+    said = [one.lost for one in asked]
+    assert said[:3] == ["", "degraded: reranking, feedback", "failed: gateway did not answer."]
+    assert set(said[3:]) == {""}
+    assert [one.at for one in asked] == sorted(one.at for one in asked)
+    count = len(asked)
+    time.sleep(0.2)
+    assert len(asked) == count, "it goes on after the block"
 
 
 def test_a_bill_shows_itself_as_text_and_as_a_table() -> None:

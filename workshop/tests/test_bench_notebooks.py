@@ -32,6 +32,8 @@ class Here:
 
 
 class Named(Timing):
+    needs = ""
+
     @property
     def name(self) -> str:
         return self.notebook
@@ -52,6 +54,19 @@ def test_the_report_has_each_notebook_and_the_limits(
     shown = capsys.readouterr().out
     assert "05_x" in shown
     assert "0.33" in shown
+
+
+def test_a_lesson_that_cannot_run_here_is_named_and_no_report_is_written(
+    measured: list[Timing], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    measured.append(SLOW)
+    cannot = {"06_y": "06_y is not run: no engine"}
+    monkeypatch.setattr(bench_notebooks.images, "missing", lambda one: cannot.get(one.name, ""))
+    assert bench_notebooks.command(tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "06_y is not run: no engine" in shown
+    assert shown.count("06_y") == 1
+    assert not (tmp_path / "notebooks.json").exists()
 
 
 def test_a_slow_cell_is_a_failure(measured: list[Timing], tmp_path: Path) -> None:

@@ -1,0 +1,14 @@
+"""The code is copied before the packages."""
+
+
+def last_stage():
+    return """FROM ${PYTHON_IMAGE}
+ENV PYTHONPATH=/packages POST_PROCESSING_HOST=0.0.0.0
+WORKDIR /app
+COPY services/__init__.py services/
+COPY services/chassis services/chassis
+COPY services/post_processing services/post_processing
+COPY --from=packages /packages /packages
+USER 10001:10001
+HEALTHCHECK CMD ["bash", "services/chassis/probe.sh", "8010", "/readyz"]
+CMD ["python", "-m", "services.post_processing"]"""

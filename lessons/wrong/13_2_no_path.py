@@ -1,0 +1,14 @@
+"""Python does not look where the packages are."""
+
+
+def last_stage():
+    return """FROM ${PYTHON_IMAGE}
+ENV POST_PROCESSING_HOST=0.0.0.0
+WORKDIR /app
+COPY --from=packages /packages /packages
+COPY services/__init__.py services/
+COPY services/chassis services/chassis
+COPY services/post_processing services/post_processing
+USER 10001:10001
+HEALTHCHECK CMD ["bash", "services/chassis/probe.sh", "8010", "/readyz"]
+CMD ["python", "-m", "services.post_processing"]"""
