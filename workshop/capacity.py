@@ -139,37 +139,40 @@ def _short(value: float) -> str:
 def cpu_seconds(pids: Sequence[int]) -> float:
     """CPU time that these processes and their children have used so far."""
     total = 0.0
-    for pid in pids:
-        process = psutil.Process(pid)
-        for part in (process, *process.children(recursive=True)):
-            used = part.cpu_times()
-            total += used.user + used.system
+    try:
+        for pid in pids:
+            process = psutil.Process(pid)
+            for part in (process, *process.children(recursive=True)):
+                used = part.cpu_times()
+                total += used.user + used.system
+    except psutil.NoSuchProcess as error:
+        raise WorkshopError(
+            f"The process {error.pid} has ended meanwhile.", "Measure again."
+        ) from None
     return total
 
 
 def measure(here: system.System, questions: int = 5) -> Slopes:
-    """Ask questions that nobody has asked before, and count the core time of every process."""
+    """Ask questions that nobody has asked before; of the core time of all processes, medians."""
     if "project" in here.state:
         raise WorkshopError("The CPU time of containers is not read.", "Use the process form.")
     pids = here.refresh().pids
     model = [pids["llm_server"]]
     services = [pid for name, pid in pids.items() if name not in ("llm_server", "broker")]
     sync.wait(client.answer(here.url("gateway"), _question(0)))  # pays for what is loaded late
-    before, seconds = (cpu_seconds(services), cpu_seconds(model)), []
+    rows = []
     for number in range(questions):
-        started = time.perf_counter()
+        before = cpu_seconds(services), cpu_seconds(model), time.perf_counter()
         # A number in the question keeps the caches from knowing it.
         asked = f"{_question(number)} ({time.time_ns() // 1_000_000 % 1_000_000})"
         sync.wait(client.answer(here.url("gateway"), asked))
-        seconds.append(time.perf_counter() - started)
-    passage_bytes, passage_ns = passage_slopes()
-    return Slopes(
-        services_ms=(cpu_seconds(services) - before[0]) / questions * 1000,
-        model_ms=(cpu_seconds(model) - before[1]) / questions * 1000,
-        answer_s=statistics.median(seconds),
-        passage_bytes=passage_bytes,
-        passage_ns=passage_ns,
+        after = cpu_seconds(services), cpu_seconds(model), time.perf_counter()
+        rows.append([late - early for early, late in zip(before, after, strict=True)])
+    services_s, model_s, answer_s = (
+        statistics.median(column) for column in zip(*rows, strict=True)
     )
+    passage_bytes, passage_ns = passage_slopes()
+    return Slopes(services_s * 1000, model_s * 1000, answer_s, passage_bytes, passage_ns)
 
 
 def _question(number: int) -> str:

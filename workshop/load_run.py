@@ -64,8 +64,11 @@ def load(
         rows = Path(folder) / "rows.json"
         (Path(folder) / "plan.json").write_text(json.dumps(plan | {"rows": str(rows)}))
         with _locust(here.url(name), Path(folder) / "plan.json", users) as program:
-            _wait_for(program, Path(folder) / "started", during)
-            _end_of(program, seconds)
+            try:
+                _wait_for(program, Path(folder) / "started", during)
+                _end_of(program, seconds)
+            finally:
+                program.kill()  # nothing, unless this was interrupted
         calls = sorted(Call(*row) for row in json.loads(rows.read_text()))
     if not calls:
         raise WorkshopError(f"No call to {name} ended.", f"See `workshop logs {name}`.")
@@ -112,7 +115,6 @@ def _end_of(program: subprocess.Popen[str], seconds: int) -> None:
     try:
         said, _ = program.communicate(timeout=_PATIENCE + seconds)
     except subprocess.TimeoutExpired as error:
-        program.kill()
         raise WorkshopError("The load did not end.", "See `workshop status`.") from error
     if program.returncode:
         raise WorkshopError(
