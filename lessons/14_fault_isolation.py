@@ -276,7 +276,8 @@ workshop.check("14.1")
 # A **circuit breaker** (Nygard, *Release It!*, 2007; handbook, *Retries and circuit breakers*) remembers. *Closed*, it
 # lets every call through. After five failures in a row it is *open*: calls fail at once, and the fallback answers. After
 # a pause it is *half-open*: exactly one call is let through, the **probe**. If the probe is answered the breaker
-# closes, and if it fails the pause begins again.
+# closes, and if it fails the pause begins again. (Others open at a share of the last calls that failed; that
+# needs a window to count in, and tells a busy service from a dead one better.)
 #
 # Its whole state is a `Circuit`: `threshold`, `reset` (the pause in seconds), `failures` (in a row), `opened_at` (None
 # while closed), and `probing` (a probe is under way).
