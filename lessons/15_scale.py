@@ -108,6 +108,7 @@ workshop.check("15.1")
 from matplotlib import pyplot as plt
 
 as_sent = [call._replace(due=call.sent) for call in calls]
+plt.figure(figsize=(8, 3.6))
 for rows, text in ((calls, "since it was due"), (as_sent, "since it was sent")):
     waits = sorted(call.done - call.due for call in rows)
     plt.plot([100 * n / len(waits) for n in range(len(waits))], waits, label=text)
@@ -251,15 +252,15 @@ plt.show()
 for run, most in zip(runs.values(), allowed, strict=True):
     assert run["failed"] == 0
     assert run["per_second"] < 1.15 * most
-    assert 6 < run["per_second"] * run["mean_s"] < 10
-for _ in range(2):  # something else may have kept the cores busy during one of the runs
-    if runs[2]["per_second"] <= runs[1]["per_second"] and os.cpu_count() > 1:
-        runs = {1: arm(1), 2: arm(2)}
-assert runs[2]["per_second"] > runs[1]["per_second"] or os.cpu_count() == 1
-print("no call failed; no run did more than the cores allow; two copies did more than one")
+    assert 4 < run["per_second"] * run["mean_s"] < 8.01
+quiet = os.cpu_count() > 1 and os.getloadavg()[0] < 2 * os.cpu_count()
+assert runs[2]["per_second"] > runs[1]["per_second"] or not quiet, "see the figure"
+print("no call failed, and no run did more than the cores allow")
 print("calls a second times seconds a call: about eight, the number of users")
 
 # %% [markdown]
+# Did the throughput not grow from one copy to two? Then there is one core, or other programs had the second one.
+#
 # The last line is **Little's law** (1961): the calls in flight are the calls a second times the seconds of each.
 # It holds for every stable system, so it also checks a load test: if the three do not fit, one is wrong. It
 # says too why the waiting times stop falling when the throughput stops growing: eight users share what there

@@ -28,10 +28,13 @@ from .balancer import Pick, Replica, create_app, two_choices
 from .errors import WorkshopError
 
 STATELESS = ("embedding", "hybrid_search", "context_aggregation", "generation", "post_processing")
-"""What may be copied as it is: these own no data, so that any copy can answer any call."""
+"""What may be copied as it is: these keep no data, so that any copy can answer any call."""
 MOST = 8
 _READY_PATIENCE = 60.0
 _PROBE_EVERY = 0.25
+_MISSES = 3
+"""Probes in a row that a copy may miss: on a busy machine a late answer does not mean that it is
+gone, and if all were late at once there would be nobody left to ask."""
 _STOP_PATIENCE = 12.0
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -82,7 +85,7 @@ def _refuse(here: system.System, name: str, count: int) -> None:
         why = (
             f"{name} is none of the services"
             if name not in catalogue.SERVICES
-            else (f"{name} owns data, and a copy of its process is no copy of that")
+            else (f"{name} keeps data, and a copy of its process is no copy of that")
         )
         raise WorkshopError(f"{why}.", f"These can be copied: {', '.join(STATELESS)}.")
     if not 1 <= count <= MOST:
@@ -130,10 +133,12 @@ async def _keep(name: str, prefix: str, replica: Replica, session: aiohttp.Clien
             env={**os.environ, f"{prefix}PORT": replica.url.rpartition(":")[2]},
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
-        replica.pid = process.pid
+        replica.pid, missed = process.pid, 0
         try:
             while process.returncode is None:
-                replica.up = await _ready(session, replica.url)
+                ready = await _ready(session, replica.url)
+                missed = 0 if ready else missed + 1
+                replica.up = ready or (replica.up and missed < _MISSES)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(process.wait(), _PROBE_EVERY)
         finally:

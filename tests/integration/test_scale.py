@@ -80,7 +80,7 @@ def test_calls_that_are_due_while_a_service_stands_still_are_late(here) -> None:
 @pytest.mark.parametrize(
     ("name", "count", "says"),
     [
-        ("dense_retrieval", 2, "owns data"),
+        ("dense_retrieval", 2, "keeps data"),
         ("llm_server", 2, "none of the services"),
         (NAME, 0, "0 copies cannot be run"),
         (NAME, 9, "Choose 1 to 8"),
