@@ -292,7 +292,8 @@ def command(
         console.print(_layer_table(reported_layers(name)))
         return 0
     console.print(size_table(found))
-    console.print(f"{found['date']}, {found['machine']}, {found['engine']}", style="dim")
+    where = f"{found['date']}, {found['machine']}, {found['engine']}"
+    console.print(where, style="dim", soft_wrap=True)
     return 0
 
 
