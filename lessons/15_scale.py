@@ -305,15 +305,15 @@ workshop.scale("embedding", 1)
 # %% [markdown]
 # ## What a question costs
 #
-# To say how many machines are needed, you need the cost of one question. `capacity.measure` asks two questions that no
-# cache knows, and reads the core time of each process before and after. `generation` is looked at apart: it
+# To say how many machines are needed, you need the cost of one question. `capacity.measure` asks three questions that no
+# cache knows, and reads the core time of each process before and after; the medians count. `generation` is looked at apart: it
 # waits for the model.
 
 # %% tags=["nbval-ignore-output"]
 from workshop import capacity, system
 
 used, started = here.cpu("generation"), time.perf_counter()
-slopes = capacity.measure(system.require_running(), questions=2)
+slopes = capacity.measure(system.require_running(), questions=3)
 used, waited = here.cpu("generation") - used, time.perf_counter() - started
 print(f"core time: {slopes.services_ms:.0f} ms services, {slopes.model_ms:.0f} ms model")
 print(f"generation worked {used * 1000:.0f} ms while answers took {waited:.1f} s")
