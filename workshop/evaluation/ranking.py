@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -156,7 +157,8 @@ class Bench:
 
     def _dense(self, text: str, using: str, top_k: int) -> Ranking:
         encoder = self.bilingual if using == "bilingual" else self.english
-        vector = np.ascontiguousarray(encoder.encode([text], input_type="query")[0])
+        row = np.asarray(encoder.encode([text], input_type="query")[0], dtype=np.float32)
+        vector = array("f", row.tobytes())
         return [(hit.id, hit.score) for hit in self.store.search(vector, using=using, top_k=top_k)]
 
     def close(self) -> None:
