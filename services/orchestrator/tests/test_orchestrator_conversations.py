@@ -75,16 +75,17 @@ async def test_a_silent_database_takes_its_time_five_times_and_then_none(silent)
     with pytest.raises(Forgotten, match="failed repeatedly"):
         await store.questions("c", 3)
     assert time.monotonic() - begun < 0.05
+    await store.aclose()
 
 
 async def test_a_database_that_comes_back_is_used_again(postgres):
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import NullPool, create_engine, text
 
     url = postgres()
     store = Conversations(url, timeout=10)
     await store.add("c", "q", "a")
     # As a restart of the server does: every connection is cut.
-    with create_engine(url).connect() as other:
+    with create_engine(url, poolclass=NullPool).connect() as other:
         cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
         other.execute(text(cut + " AND datname = current_database()"))
     assert await store.questions("c", 3) == ["q"]
