@@ -24,7 +24,7 @@ down: ## stop everything
 
 test: install lint ## everything that CI runs
 	$(BIN)/workshop models fetch
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not faults and not containers" \
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults and not containers" \
 		--cov=services --cov=workshop --cov-report=term:skip-covered --durations=25
 	$(BIN)/pytest tests -m "faults or containers" --durations=25
 

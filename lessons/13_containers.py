@@ -25,8 +25,6 @@ from workshop import images
 
 here = workshop.start()
 docker = images.docker()
-
-# %%
 before = workshop.fixed_answers(1, 10)
 
 # %%
@@ -269,6 +267,9 @@ def roll(old, start, wait_until_ready, switch, stop):
     return new
     # END SOLUTION
 
+
+# %% tags=["check"]
+workshop.check("13.3")
 
 # %% tags=["check"]
 workshop.check("13")

@@ -34,9 +34,9 @@ WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n 2` the solutions have one system, and all other tests of a system the other.
+    """With `pytest -n 2 --dist loadfile` each worker has a system, and the solutions begin.
 
-    What breaks the system comes after them: it leaves thousands of events and answers behind.
+    What breaks the system comes late: it leaves thousands of events and answers behind.
     Containers come last: first of them the steps, which fill the stores that the others find, and
     at the end what breaks them.
     """
@@ -46,22 +46,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if "engine" in fixtures:
             item.add_marker(pytest.mark.containers)
-        if "system" in fixtures:
-            solutions = item.get_closest_marker("solutions") is not None
-            item.add_marker(pytest.mark.xdist_group("solutions" if solutions else "system"))
     items.sort(key=_place)
 
 
 def _place(item: pytest.Item) -> int:
-    """The longest first, where they run side by side."""
     if item.get_closest_marker("faults"):
         return 6 if item.get_closest_marker("containers") else 3
     if item.get_closest_marker("containers"):
         return 4 if item.path.name == "test_steps.py" else 5
-    group = item.get_closest_marker("xdist_group")
-    if group is None or "PYTEST_XDIST_WORKER" not in os.environ:
-        return 2
-    return ["solutions", "system"].index(group.args[0])
+    return 2 - ("PYTEST_XDIST_WORKER" in os.environ and item.path.name == "test_solutions.py")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ from . import paths
 from .errors import WorkshopError
 
 _HELP = """A question-answering system, taken apart into thirteen services.
-
 Start it with `workshop up`, ask with `workshop ask "What is a circuit breaker?" --trace`,
 look inside with `status`, `logs` and http://127.0.0.1:8000, stop it with `workshop down`.
 """
@@ -161,7 +160,7 @@ def scale(
     name: Name,
     count: Annotated[int, typer.Argument(help="copies; 1 is how it was", show_default=False)],
 ) -> None:
-    """Run several copies of a service that owns no data, behind its own address."""
+    """Run copies of a service that owns no data, behind its own address."""
     from . import replicas
     from .show import console
 
