@@ -24,9 +24,9 @@ down: ## stop everything
 
 test: install lint ## everything that CI runs
 	$(BIN)/workshop models fetch
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not faults and not containers" \
+	$(BIN)/pytest -n 2 --dist loadfile -m "not solutions and not faults and not containers" \
 		--cov=services --cov=workshop --cov-report=term:skip-covered --durations=25
-	$(BIN)/pytest tests -m "faults or containers" --durations=25
+	$(BIN)/pytest tests -m "solutions or faults or containers" --durations=25
 
 lint: install ## formatting, style, types and import rules
 	$(BIN)/ruff format --check

@@ -29,14 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--service-url", help="base URL of the service that is held to its contract")
 
 
+# With `pytest -n 2` each worker has a system of its own.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n 2 --dist loadfile` each worker has a system, and the solutions begin.
+    """What breaks the system comes late: it leaves thousands of events and answers behind.
 
-    What breaks the system comes late: it leaves thousands of events and answers behind.
     Containers come last: first of them the steps, which fill the stores that the others find, and
     at the end what breaks them.
     """
@@ -54,7 +54,7 @@ def _place(item: pytest.Item) -> int:
         return 6 if item.get_closest_marker("containers") else 3
     if item.get_closest_marker("containers"):
         return 4 if item.path.name == "test_steps.py" else 5
-    return 2 - ("PYTEST_XDIST_WORKER" in os.environ and item.path.name == "test_solutions.py")
+    return 2
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,7 @@ def test_durations_are_summed_for_each_notebook() -> None:
     assert durations(said) == "05_x: 3.5 s, slowest cell 2.5 s\nall: 3.5 s"
 
 
+@pytest.mark.solutions
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
