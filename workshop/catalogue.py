@@ -169,6 +169,10 @@ class ProcessSpec:
         return {**self.environment, **os.environ, **self.overrides}
 
 
+def entry_of(name: str) -> Entry:
+    return next(entry for entry in CATALOGUE if entry.name == name)
+
+
 def default_port_base() -> int:
     """`WORKSHOP_PORT_BASE`, else 8000."""
     own = os.environ.get("WORKSHOP_PORT_BASE", "")

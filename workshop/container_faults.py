@@ -36,7 +36,7 @@ def late(here: Containers, name: str, seconds: float) -> Iterator[str]:
     """
     container = here.known(name)["container"]
     networks = list(container.attrs["NetworkSettings"]["Networks"])
-    offset = next(entry.offset for entry in catalogue.CATALOGUE if entry.name == name)
+    offset = catalogue.entry_of(name).offset
     target = f"http://{name}:{catalogue.DEFAULT_PORT_BASE + (offset or 0)}"
     source = Path(fault_proxy.__file__)
     proxy = container.client.containers.create(

@@ -53,7 +53,7 @@ def scale(name: str, count: int, *, pick: Path | None = None, **settings: object
         here.restore(name)
         here.wait(name)
         return
-    prefix, before = _entry(name).prefix, here.refresh().pids.get(name)
+    prefix, before = catalogue.entry_of(name).prefix, here.refresh().pids.get(name)
     command = [sys.executable, "-m", "workshop.replicas", name, str(count)]
     here.replace(
         name,
@@ -111,10 +111,6 @@ def _wait(here: system.System, name: str, count: int, before: int | None) -> Non
     )
 
 
-def _entry(name: str) -> catalogue.Entry:
-    return next(entry for entry in catalogue.CATALOGUE if entry.name == name)
-
-
 # -- the program --------------------------------------------------------------------------
 
 
@@ -167,7 +163,7 @@ def _load_pick(file: str) -> Pick:
 
 
 def main(name: str, count: str, pick: str = "") -> None:
-    prefix = _entry(name).prefix
+    prefix = catalogue.entry_of(name).prefix
     replicas = [Replica(f"http://127.0.0.1:{system.free_port()}") for _ in range(int(count))]
 
     async def keep_all(_: web.Application) -> AsyncIterator[None]:

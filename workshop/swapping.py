@@ -136,7 +136,7 @@ def _environment(name: str, port: int, settings: Mapping[str, object]) -> dict[s
     plan = json.loads((paths.run_dir() / "plan.json").read_text())
     specs = [catalogue.ProcessSpec.from_json(item) for item in plan["processes"]]
     spec = next(spec for spec in specs if spec.name == name)
-    prefix = next(entry.prefix for entry in catalogue.CATALOGUE if entry.name == name)
+    prefix = catalogue.entry_of(name).prefix
     own = {
         f"{prefix}PORT": str(port),
         f"{prefix}DATA_DIR": str(paths.home() / "my_data"),
