@@ -32,6 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # With `pytest -n 2` each worker has a system of its own.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
+# Tests that share the processors make a stage miss its time, and an answer without that stage is
+# another answer. What the times themselves do is tested alone.
+PATIENT = {
+    "ORCHESTRATOR_PREPROCESSING_TIMEOUT": "4",
+    "ORCHESTRATOR_SEARCH_TIMEOUT": "8",
+    "ORCHESTRATOR_RERANKING_TIMEOUT": "4",
+    "ORCHESTRATOR_CONTEXT_TIMEOUT": "4",
+    "ORCHESTRATOR_POST_PROCESSING_TIMEOUT": "4",
+    "HYBRID_LIST_TIMEOUT": "6",
+}
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -120,7 +131,8 @@ def system(request: pytest.FixtureRequest) -> processes.System:
 @pytest.fixture(scope="session")
 def running_processes(system_environment: dict[str, str]) -> Iterator[processes.System]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in system_environment.items():
+        shared = PATIENT if "PYTEST_XDIST_WORKER" in os.environ else {}
+        for name, value in {**system_environment, **shared}.items():
             patch.setenv(name, value)
         patch.setenv("WORKSHOP_STOP_WITH", str(os.getpid()))
         first_run.ensure_models()
