@@ -5,7 +5,7 @@ BIN := .venv/bin
 JUPYTER_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab up down test lint format lock slides clean
+.PHONY: help install lab up down test coverage lint format lock slides clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,9 +24,10 @@ down: ## stop everything
 
 test: install lint ## everything that CI runs
 	$(BIN)/workshop models fetch
-	$(BIN)/pytest -n 2 --dist loadfile -m "not solutions and not faults and not containers" \
-		--cov=services --cov=workshop --cov-report=term:skip-covered --durations=25
-	$(BIN)/pytest tests -m "solutions or faults or containers" --durations=25
+	$(BIN)/pytest -n 2 --durations=40
+
+coverage: install ## the lines that the unit tests run
+	$(BIN)/pytest -n 2 services workshop --cov=services --cov=workshop --cov-report=term:skip-covered
 
 lint: install ## formatting, style, types and import rules
 	$(BIN)/ruff format --check

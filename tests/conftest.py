@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
+from tests import sharing
 from workshop import client, containers, first_run, paths
 from workshop import system as processes
 from workshop.errors import WorkshopError
 
 FORM = os.environ.get("WORKSHOP_FORM", "processes")
-Step = Callable[[str | None], containers.Containers]
+Step = Callable[..., containers.Containers]
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -29,43 +30,59 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--service-url", help="base URL of the service that is held to its contract")
 
 
-# With `pytest -n 2` each worker has a system of its own.
+# With `pytest -n 2` each worker may start a system of its own.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
-# Tests that share the processors make a stage miss its time, and an answer without that stage is
-# another answer. What the times themselves do is tested alone.
-PATIENT = {
-    "ORCHESTRATOR_PREPROCESSING_TIMEOUT": "4",
-    "ORCHESTRATOR_SEARCH_TIMEOUT": "8",
-    "ORCHESTRATOR_RERANKING_TIMEOUT": "4",
-    "ORCHESTRATOR_CONTEXT_TIMEOUT": "4",
-    "ORCHESTRATOR_POST_PROCESSING_TIMEOUT": "4",
-    "HYBRID_LIST_TIMEOUT": "6",
-}
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> sharing.OneSystemAWorker:
+    return sharing.OneSystemAWorker(config, log)
+
+
+def pytest_sessionstart() -> None:
+    sharing.begin_beside_others()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
+    """Waits outside of the test's own time."""
+    if sharing.work_of(item.nodeid) in sharing.HOME:
+        sharing.wait_until_alone()
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests recorded, whichever worker ran them: a section a name, a line or more a test."""
+    sections: dict[str, list[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "call":
+                for title, text in report.user_properties:
+                    sections.setdefault(title, []).append(text)
+    for title, lines in sections.items():
+        terminalreporter.section(title)
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What breaks the system comes late: it leaves thousands of events and answers behind.
 
-    Containers come last: first of them the steps, which fill the stores that the others find, and
-    at the end what breaks them.
+    Of the containers the steps come first: they fill the stores that the others find.
     """
     for item in items:
         if FORM != "processes" and (marker := item.get_closest_marker("processes")):
             item.add_marker(pytest.mark.skip(f"the form of processes only: {marker.args[0]}"))
-        fixtures = getattr(item, "fixturenames", ())
-        if "engine" in fixtures:
+        if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.containers)
-    items.sort(key=_place)
+    items.sort(key=lambda item: (sharing.ORDER.index(sharing.work_of(item.nodeid)), _place(item)))
 
 
 def _place(item: pytest.Item) -> int:
-    if item.get_closest_marker("faults"):
-        return 6 if item.get_closest_marker("containers") else 3
-    if item.get_closest_marker("containers"):
-        return 4 if item.path.name == "test_steps.py" else 5
-    return 2
+    """Among work of one kind."""
+    if item.path.name == "test_steps.py" or item.nodeid.endswith("[alone]"):
+        return 0
+    return 3 if item.get_closest_marker("faults") else 2 if "solutions" in item.keywords else 1
 
 
 @pytest.fixture(scope="session")
@@ -95,18 +112,20 @@ def engine() -> Any:
 def at_step(
     engine: Any, system_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Step]:
-    """Bring the containers of this run to a step of the course, or to the whole (None)."""
+    """Bring the containers of this run to a step of the course, or to the whole (None), with the
+    settings of more compose files."""
     environment = dict(system_environment)
     if FORM != "containers":  # the processes of this run are beside them
         environment["WORKSHOP_HOME"] = str(tmp_path_factory.mktemp("containers"))
     base = processes.free_port_base()
     first_run.ensure_models()
 
-    def bring(step: str | None) -> containers.Containers:
+    def bring(step: str | None, *more: Path) -> containers.Containers:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment.items():
                 patch.setenv(name, value)
-            return containers.start(base, step=step, dev=False, say=print, llm=first_run.llm())
+            llm = first_run.llm()
+            return containers.start(base, step=step, dev=False, say=print, llm=llm, more=more)
 
     yield bring
     with pytest.MonkeyPatch.context() as patch:
@@ -131,8 +150,7 @@ def system(request: pytest.FixtureRequest) -> processes.System:
 @pytest.fixture(scope="session")
 def running_processes(system_environment: dict[str, str]) -> Iterator[processes.System]:
     with pytest.MonkeyPatch.context() as patch:
-        shared = PATIENT if "PYTEST_XDIST_WORKER" in os.environ else {}
-        for name, value in {**system_environment, **shared}.items():
+        for name, value in system_environment.items():
             patch.setenv(name, value)
         patch.setenv("WORKSHOP_STOP_WITH", str(os.getpid()))
         first_run.ensure_models()

@@ -322,11 +322,18 @@ def running() -> Containers | None:
 
 
 def start(
-    base: int, *, step: str | None, dev: bool, say: Callable[[str], None], llm: str
+    base: int,
+    *,
+    step: str | None,
+    dev: bool,
+    say: Callable[[str], None],
+    llm: str,
+    more: Sequence[Path] = (),
 ) -> Containers:
     """Build what has changed, start, and wait until every container is healthy.
 
-    What runs already stays if it is the same; what this step does not have is removed.
+    What runs already stays if it is the same; what this step does not have is removed. `more` are
+    compose files whose settings win.
     """
     if base % 100:
         raise WorkshopError(f"{base} cannot be a port base.", "In containers it ends with 00.")
@@ -363,6 +370,7 @@ def start(
         )
     if dev:
         state["files"].append(str(_dev(services)))
+    state["files"] += map(str, more)
     state["mine"] = [name for name in before.state["mine"] if name in services] if before else []
     _write(state)
     if stale := _stale(docker, here):

@@ -1,5 +1,7 @@
 """The course in containers: one compose project that walks from step to step, with its volumes.
 
+The script reads some pages of the handbook, not all: their vectors would take it two minutes.
+
 At each step the system is healthy, its front answers the README's question from the same passages
 as at the step before, and what the step took out of the script keeps its contract.
 """
@@ -7,13 +9,17 @@ as at the step before, and what the step took out of the script keeps its contra
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from workshop import client, containers, exercises, sync
+from tests.pages import some_pages
+from workshop import client, containers, exercises, paths, sync
 from workshop.errors import WorkshopError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -39,11 +45,27 @@ def step(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def fewer_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Puts a smaller handbook in the place of the image's."""
+    folder = tmp_path_factory.mktemp("pages") / "handbook"
+    for page in some_pages():
+        copy = folder / page.path.relative_to(paths.ROOT / "handbook")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(page.path, copy)
+    for path in (folder.parent, folder, *folder.iterdir()):
+        path.chmod(0o755)  # the containers run as another user
+    file = folder.parent / "compose.yaml"
+    mount = f"{folder}:/app/handbook:ro"
+    file.write_text(json.dumps({"services": {"monolith": {"volumes": [mount]}}}))
+    return file
+
+
 @pytest.fixture(scope="module")
 def here(
-    at_step: Callable[[str | None], containers.Containers], step: str
+    at_step: Callable[..., containers.Containers], step: str, fewer_pages: Path
 ) -> containers.Containers:
-    return at_step(step)
+    return at_step(step, *([fewer_pages] if step < "12" else []))
 
 
 @pytest.fixture(scope="module")

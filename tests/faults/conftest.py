@@ -18,32 +18,25 @@ import psutil
 import pytest
 
 from tests.faults.llm import ScriptedModel, scripted_model
+from tests.pages import some_pages
 from workshop import catalogue, client
 from workshop import system as processes
 from workshop.containers import Containers
 from workshop.fault_proxy import FaultProxy
 
 Row = Callable[..., None]
-_rows: list[tuple[str, str]] = []
 
 
 @pytest.fixture
-def row() -> Row:
+def row(record_property: Callable[[str, object], None]) -> Row:
     """Add a line to the table: what was broken, and the figures that came of it."""
 
     def add(fault: str, **figures: object) -> None:
-        _rows.append((fault, ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in figures.items())))
+        figures["load"] = f"{psutil.getloadavg()[0]:.1f}"
+        text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
+        record_property(f"faults, {os.cpu_count()} cores", f"{fault:<36}  {text}")
 
     return add
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _rows:
-        busy = f"{os.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f}"
-        terminalreporter.section(f"faults ({busy})")
-        width = max(len(fault) for fault, _ in _rows)
-        for fault, figures in _rows:
-            terminalreporter.write_line(f"{fault:<{width}}  {figures}")
 
 
 @pytest.fixture(scope="session")
@@ -93,17 +86,9 @@ async def proxied(
 _SETTINGS: dict[str, dict[str, str]] = {}
 """What each service of `whole` is told beside its defaults."""
 
-_PAGES = (
-    *("api-gateway", "bm25", "cross-encoders", "deadlines-and-timeouts", "dense-retrieval"),
-    *("embeddings", "hybrid-search", "message-brokers", "outbox-and-idempotency"),
-    *("reciprocal-rank-fusion", "retries-and-circuit-breakers", "sparse-retrieval"),
-)
-"""Pages of the handbook in both languages that answer the questions of the load."""
-
 
 def _index(here: processes.System) -> None:
-    pages = [page for page in client.handbook() if page.path.stem in _PAGES]
-    report = asyncio.run(client.ingest(here.url(here.documents), pages))
+    report = asyncio.run(client.ingest(here.url(here.documents), some_pages()))
     assert not report.failed, report.failed[:3]
 
 

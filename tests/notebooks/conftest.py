@@ -16,16 +16,6 @@ SANITIZE = Path(__file__).with_name("sanitize.cfg")
 Nbval = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What a test recorded, from whichever process ran it."""
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for title, text in getattr(report, "user_properties", ()):
-                if getattr(report, "when", "") == "call":
-                    terminalreporter.section(title)
-                    terminalreporter.write_line(text)
-
-
 @pytest.fixture
 def my_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty `my_services` and a home of its own: no test touches the person's files."""

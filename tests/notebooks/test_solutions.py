@@ -13,7 +13,10 @@ import pytest
 from workshop import course, fixed, images, lessons
 
 LESSONS = course.load()
-NEEDS = sorted({lesson.needs for lesson in LESSONS})
+ALONE = {"14", "15"}
+"""They break services by the clock and measure what the machine can carry."""
+CACHE_LOST = "09"
+"""This lesson puts another generation in the place of the one that remembers its answers."""
 EVERY = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 OPT_OUT = "nbval-ignore-output"
 ALLOWED = {OPT_OUT, "check", "raises-exception"}
@@ -102,34 +105,52 @@ def test_durations_are_summed_for_each_notebook() -> None:
     assert durations(said) == "05_x: 3.5 s, slowest cell 2.5 s\nall: 3.5 s"
 
 
+def parts() -> dict[str, list[list[course.Lesson]]]:
+    """Lessons by what they need; those of one list are run together."""
+    found: dict[str, list[list[course.Lesson]]] = {"processes": [[]], "docker": [[]], "alone": [[]]}
+    for lesson in LESSONS:
+        lists = found["alone" if lesson.number in ALONE else lesson.needs or "processes"]
+        lists[-1].append(lesson)
+        if lesson.number == CACHE_LOST:
+            lists.append([])
+    return found
+
+
+def test_every_lesson_is_in_one_part() -> None:
+    together = [lesson for lists in parts().values() for some in lists for lesson in some]
+    assert sorted(lesson.number for lesson in together) == [lesson.number for lesson in LESSONS]
+
+
 @pytest.mark.solutions
 @pytest.mark.system
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
-@pytest.mark.parametrize("needs", NEEDS, ids=lambda needs: needs or "processes")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", parts())
 def test_the_solutions_give_the_same_outputs_again(
-    request: pytest.FixtureRequest, nbval, record_property, needs: str
+    request: pytest.FixtureRequest, nbval, record_property, part: str
 ) -> None:
     """A cell that takes more than 60 s is interrupted, and red. The durations are printed."""
-    chosen = [lesson for lesson in LESSONS if lesson.needs == needs]
-    if why := images.missing(chosen[0]):
-        if os.environ.get("WORKSHOP_CONTAINERS") == "required":
-            pytest.fail(why)
-        pytest.skip(why)
-    indexed = request.getfixturevalue("indexed")
-    # What takes long once is done once, outside of any cell's time: what the model writes, and
-    # the packages of the image that a lesson builds.
-    fixed.ask(indexed.url("gateway"))
-    for lesson in chosen:
-        images.prepare(lesson)
-    solutions = (lesson.solution for lesson in chosen)
-    environment = request.getfixturevalue("system_environment")
-    done = nbval(*solutions, environment=environment, timeout=1400)
-    record_property("minutes of the solutions", durations(done.stdout))
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    count = sum(len(cells(lesson)) for lesson in chosen)
-    assert f"{count} passed" in done.stdout
-    assert "skipped" not in done.stdout.splitlines()[-1]
+    said = ""
+    for chosen in parts()[part]:
+        if why := images.missing(chosen[0]):
+            if os.environ.get("WORKSHOP_CONTAINERS") == "required":
+                pytest.fail(why)
+            pytest.skip(why)
+        indexed = request.getfixturevalue("indexed")
+        # What takes long once is done once, outside of any cell's time: what the model writes, and
+        # the packages of the image that a lesson builds.
+        fixed.ask(indexed.url("gateway"))
+        for lesson in chosen:
+            images.prepare(lesson)
+        solutions = (lesson.solution for lesson in chosen)
+        environment = request.getfixturevalue("system_environment")
+        done = nbval(*solutions, environment=environment, timeout=1400)
+        said += done.stdout
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        count = sum(len(cells(lesson)) for lesson in chosen)
+        assert f"{count} passed" in done.stdout
+        assert "skipped" not in done.stdout.splitlines()[-1]
+    record_property("minutes of the solutions", durations(said))
 
 
 SMALL = """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,30 @@ RULES = [
     Path(__file__).parents[1] / "notebooks" / "sanitize.cfg",
 ]
 DECKS = slides.every()
+
+
+PATIENT = {
+    "orchestrator": {
+        "ORCHESTRATOR_PREPROCESSING_TIMEOUT": "4",
+        "ORCHESTRATOR_SEARCH_TIMEOUT": "8",
+        "ORCHESTRATOR_RERANKING_TIMEOUT": "4",
+        "ORCHESTRATOR_CONTEXT_TIMEOUT": "4",
+        "ORCHESTRATOR_POST_PROCESSING_TIMEOUT": "4",
+    },
+    "hybrid_search": {"HYBRID_LIST_TIMEOUT": "6"},
+}
+"""Beside other tests a stage may miss its time once, and that answer is not the one of before."""
+
+
+@pytest.fixture(scope="module")
+def patient(indexed: processes.System) -> Iterator[processes.System]:
+    for name, settings in PATIENT.items():
+        indexed.configure(name, settings)
+        indexed.wait(name)
+    yield indexed
+    for name, settings in PATIENT.items():
+        indexed.configure(name, dict.fromkeys(settings))
+        indexed.wait(name)
 
 
 def rules() -> list[tuple[str, str, str]]:
@@ -48,7 +73,7 @@ def test_what_a_trace_says_of_a_stage_is_compared() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [deck.number for deck in DECKS])
-def test_a_demo_says_the_same_twice(indexed: processes.System, cli, number: str) -> None:
+def test_a_demo_says_the_same_twice(patient: processes.System, cli, number: str) -> None:
     first, second = cli("demo", number), cli("demo", number)
     for done in (first, second):
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
@@ -57,7 +82,7 @@ def test_a_demo_says_the_same_twice(indexed: processes.System, cli, number: str)
     assert sanitized(first.stderr) == sanitized(second.stderr)
     for step in decks.find(number).front.demo:
         assert f"$ workshop {step.run}" in first.stdout
-    assert [s.name for s in processes.statuses(indexed) if not s.ok] == []
+    assert [s.name for s in processes.statuses(patient) if not s.ok] == []
 
 
 STOPS = """\
