@@ -117,7 +117,7 @@ def at_step(
     environment = dict(system_environment)
     if FORM != "containers":  # the processes of this run are beside them
         environment["WORKSHOP_HOME"] = str(tmp_path_factory.mktemp("containers"))
-    base = processes.free_port_base()
+    base = processes.free_port_base(19500 + 3000 * WORKER)  # the processes take those below
     first_run.ensure_models()
 
     def bring(step: str | None, *more: Path) -> containers.Containers:
