@@ -64,8 +64,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("\n".join(lines))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """What breaks the system comes late: it leaves thousands of events and answers behind.
 
     Of the containers the steps come first: they fill the stores that the others find.
@@ -75,6 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(f"the form of processes only: {marker.args[0]}"))
         if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.containers)
+    yield  # pytest brings together what shares a parameter, which is another order
     items.sort(key=lambda item: (sharing.ORDER.index(sharing.work_of(item.nodeid)), _place(item)))
 
 
