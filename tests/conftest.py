@@ -81,7 +81,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 def _place(item: pytest.Item) -> int:
     """Among work of one kind."""
-    if item.path.name == "test_steps.py" or item.nodeid.endswith("[alone]"):
+    if item.path.name == "test_steps.py" or item.nodeid.endswith("alone]"):
         return 0
     return 3 if item.get_closest_marker("faults") else 2 if "solutions" in item.keywords else 1
 

@@ -49,7 +49,7 @@ _FAULTS = {
 
 def work_of(nodeid: str) -> str:
     """The kind of work that a test is."""
-    if nodeid.endswith("[alone]"):
+    if nodeid.endswith("alone]"):
         return ALONE
     if row := re.match(r"tests/faults/test_(\d\d)_", nodeid):
         kind = _FAULTS[row[1]]

@@ -16,7 +16,7 @@ TESTS = [
     "tests/slides/test_demos.py::test_5",
     "services/x/tests/test_x.py::test_6",
     "services/x/tests/test_x.py::test_7",
-    "tests/notebooks/test_solutions.py::test_8[alone]",
+    "tests/notebooks/test_solutions.py::test_8[docker alone]",
     "tests/faults/test_01_killed.py::test_9[processes]",
     "tests/faults/test_01_killed.py::test_10[containers]",
     "tests/faults/test_08_ingestion.py::test_11[processes]",
