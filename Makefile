@@ -24,7 +24,8 @@ down: ## stop everything
 
 test: install lint ## everything that CI runs
 	$(BIN)/workshop models fetch
-	$(BIN)/pytest -n 2 --durations=40
+	$(BIN)/pytest -n 2 --dist loadfile -m "not solutions and not faults and not containers" --durations=25
+	$(BIN)/pytest tests -m "solutions or faults or containers" --durations=25
 
 coverage: install ## the lines that the unit tests run
 	$(BIN)/pytest -n 2 services workshop --cov=services --cov=workshop --cov-report=term:skip-covered

@@ -194,6 +194,7 @@ for changed, column in zip(CHANGES, zip(*costs, strict=True), strict=True):
 # The stage `packages` is given: it is that of the reference. Write the **last stage** as a text:
 #
 # - from the same base, `${PYTHON_IMAGE}`, and with the folder `/packages` of the stage `packages`;
+# - with `/app` as its `WORKDIR`: the code lies under it, and the program starts in it;
 # - the code of `post_processing` and of `services/chassis`, and `services/__init__.py`; no other service;
 # - environment: `PYTHONPATH=/packages`, and `POST_PROCESSING_HOST=0.0.0.0` so that it can be reached;
 # - as user 10001, which nobody has a name for;
@@ -203,8 +204,9 @@ for changed, column in zip(CHANGES, zip(*costs, strict=True), strict=True):
 # <details><summary>Hint: the order</summary>
 #
 # What changes least stands first: base, environment, packages, the chassis, the service. `COPY folder target` copies what is
-# *in* the folder, so the target repeats its name. `HEALTHCHECK CMD ["bash", "..."]`
-# takes a list too.
+# *in* the folder, so the target repeats its name. The forms: `ENV NAME=value OTHER=value`, `USER number`,
+# `HEALTHCHECK CMD ["bash", "script", "port", "path"]`, `CMD ["program", "argument"]`: in a list each word stands
+# alone, in double quotes. 8010 is the port on which `post_processing` listens if nobody says otherwise.
 # </details>
 
 # %%
@@ -277,8 +279,9 @@ workshop.check("13")
 # %% [markdown]
 # ## Your image
 #
-# From here on there is an engine. It builds your Dockerfile; the stage `packages` comes from the cache if somebody has built the
-# reference on this machine, and takes a minute otherwise. Then one line of the service changes, in a copy of the
+# From here to *The bill* an engine is needed; without one go on at *All images*. It builds your Dockerfile; the
+# stage `packages` comes from the cache, since the first cell with an engine built the reference (which takes a
+# minute the first time on a machine). Then one line of the service changes, in a copy of the
 # folder, and it builds again. Your function from 13.1 says which layers must be new; the engine says, by the
 # hashes of their content, which are.
 
@@ -382,9 +385,10 @@ workshop.same(before, after)
 #
 # <details><summary>Answer</summary>
 #
-# Stop first: for as long as the new one takes to start, `post_processing` is gone. No question fails: the
+# Stop first: until the new one has started and callers have moved, `post_processing` is gone. No question fails: the
 # orchestrator shows sentences of the sources, and the answer says `degraded`. With `roll` there is a ready one at each
-# moment, so none is lost. It costs memory for two while it lasts.
+# moment, so none is lost. It costs memory for two while it lasts. The gap in its row is one question that waits
+# while the orchestrator starts again with the new address: it is late, and it is answered.
 # </details>
 
 
@@ -431,11 +435,12 @@ print("while an image is built nothing is lost; stop first degrades answers, rol
 # %% [markdown]
 # ## The bill
 #
-# **Predict.** Against the process: does the container take more time for a call, and more memory?
+# **Predict.** Against the process: does the container take more memory? And, which is not measured here, more time
+# for a call? (The times in the table are those of the process, which is back by then.)
 #
 # <details><summary>Answer</summary>
 #
-# The same kernel runs the same program, so the time *inside* is the same. The published port adds a hop through the
+# Time: the same kernel runs the same program, so *inside* should be the same. The published port adds a hop through the
 # engine's network. Memory is more: here processes are forked from one that has the packages loaded, and share
 # those pages; a container shares nothing but the kernel.
 # </details>
@@ -469,8 +474,9 @@ print("the process is back, and the container needed more memory")
 #
 # ## The steps of the course, in compose
 #
-# `compose/step_NN.yaml` is the system as it stands at lesson NN: what has become a service has a container of its own, and
-# what has not is still in the script, `monolith`. Compose reads a file with all that it extends; that needs no
+# `compose/step_NN.yaml` is the system as it stands at lesson NN: what has become a service has a container of its own.
+# Of the rest, the script `monolith` does what an answer needs; it has no votes and no quotas, for instance.
+# Compose reads a file with all that it extends; that needs no
 # engine. With one, `workshop up --containers --step 05` starts it.
 
 # %%
@@ -495,7 +501,7 @@ plt.xticks(range(len(by_step)), list(by_step))
 plt.yticks(range(len(rows)), rows)
 plt.xlabel("step; blue: a container of its own")
 plt.show()
-print([name for name in rows if name not in by_step["05"]], "are in the script at step 05")
+print("no container at step 05:", [name for name in rows if name not in by_step["05"]])
 
 # %% [markdown]
 # ## What moved, what it cost, what it bought

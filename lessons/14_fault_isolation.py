@@ -118,16 +118,18 @@ print(f"disconnected: {status}, degraded: {document['degraded']}; itself it says
 # (handbook, *Deadlines and timeouts*).
 #
 # How it is done: `kill` and `pause` are signals to a process, or `docker kill` and `docker pause` where the system
-# runs in containers. `slow` and `disconnect` put a proxy between a service and its callers
-# (`workshop/fault_proxy.py`). The sections with your own code serve it beside the system, which needs the default
+# runs in containers. `slow` and `disconnect` put a proxy (`workshop/fault_proxy.py`) between a service and its
+# callers, which get its address as a setting; in containers `disconnect` takes the container off its networks.
+# The sections with your own code serve it beside the system, which needs the default
 # form, processes.
 #
 # ## The kill matrix
 #
-# The design says for each part what the user gets without it. Here it is as data: the status, what `degraded`
-# names, and whether the text is an *extract* of the sources or the model's.
+# The READMEs of `services/orchestrator` and `services/gateway` say what the user gets without a part. The next cell
+# has this design as data: the status, what `degraded` names, and whether the text is an *extract* of the sources
+# or the model's.
 #
-# **Predict.** Each part is killed in turn, and the same question is asked. Cover the table: how often does
+# **Predict.** Each part is killed in turn, and a question is asked. Do not read the next cell yet: how often does
 # the user get no answer at all?
 #
 # <details><summary>Answer</summary>
@@ -315,8 +317,9 @@ workshop.check("14.2")
 # %% [markdown]
 # ## Exercise 14.3: what its end changes
 #
-# `record` is called when a call that was let through has ended, at second `now`. `succeeded` is True, False,
-# or None: None says nothing about the service. The user has left, or the request was refused as wrong (4xx).
+# `record` is called when a call that was let through has ended, at second `now`. (Not if the circuit has opened or
+# closed since the call began: what comes so late tells nothing new.) `succeeded` is True, False, or None. None says
+# nothing about the service: the user has left, or the request was refused as wrong (4xx).
 #
 # <details><summary>Hint 1: a failure</summary>
 #
@@ -478,7 +481,8 @@ workshop.restore("orchestrator")
 #   fallback and a breaker, in the caller, which alone knows what it can do without.
 # - **Cost:** a fallback for each part, and tests for it: code that runs only on bad days is wrong on bad days unless
 #   somebody breaks the system on good ones.
-# - **Bought:** in eleven of fifteen losses the user has an answer, and it says what was missing.
+# - **Bought:** in eleven of fifteen losses the user has an answer. Nine of these say what was missing; in the other
+#   two, `feedback` and `ingestion`, the answer lacks nothing.
 # - **Not bought:** the gateway, the orchestrator and hybrid search are still single points of failure here. Against
 #   that only a second copy helps. Nor was availability bought for nothing: an extract is a poorer answer than the model's,
 #   and keywords alone find less in some questions (lesson 05).

@@ -102,7 +102,9 @@ workshop.check("15.1")
 
 # %% [markdown]
 # Now the same run both ways: once as the users had it, and once as a tool reports that counts from the
-# sending. The dotted line is p95.
+# sending. The dotted line is p95. The few calls at the right where the orange line jumps are those that were sent
+# into the pause. Where the blue line has left the floor are all that were due in it, and some after it, while
+# the users caught up.
 
 # %%
 from matplotlib import pyplot as plt
@@ -132,8 +134,9 @@ print("more than twenty calls were late; counted from the sending, fewer")
 #
 # Copies need somebody who chooses. Docker's DNS, a Kubernetes Service and the kernel choose when a
 # **connection** opens. A caller that keeps its connection open stays with the copy that it got, and a new copy
-# stays idle. (So our services open a new connection after every fifty calls; the shares are then roughly even.
-# In containers, `docker compose --profile scale` adds a second `embedding` that way, behind Docker's DNS.) A
+# stays idle. (So our services open a new connection after every fifty calls, and after every ten where a name has
+# several addresses, as with `docker compose --profile scale`, which adds a second `embedding` behind Docker's
+# DNS. The shares even out with time only: `compose/README.md` counts 43 calls and 12 soon after it came.) A
 # balancer that reads HTTP can choose for each **call**. `workshop/balancer.py` is one, some 130 lines; Envoy
 # and nginx are what you would run.
 #
@@ -193,11 +196,13 @@ for name, way in ways.items():
 #
 # `arm` returns your report and, as `core_ms`, the core time that a call costs in the copies and the balancer.
 #
-# **Predict.** This machine has `os.cpu_count()` cores. How does the throughput change from one copy to two?
+# **Predict.** How many cores has this machine? (`os.cpu_count()` says it; the solution was run on two.) How does the
+# throughput change from one copy to two?
 #
 # <details><summary>Answer</summary>
 #
-# It grows, by less than two: the second core also runs the balancer, the load tool and everything else.
+# On two cores it grows to less than twice as much: the second core also runs the balancer, the load tool and
+# everything else.
 # </details>
 
 
@@ -223,12 +228,13 @@ runs = {1: arm(1)}
 runs[2] = arm(2)
 
 # %% [markdown]
-# **Predict.** And from two copies to three? A call costs `core_ms` milliseconds of a core, whatever the number of copies.
+# **Predict.** And from two copies to three? A call costs `core_ms` milliseconds of a core, measured in each run.
 #
 # <details><summary>Answer</summary>
 #
-# On two cores hardly: they give 2,000 ms of work in each second, and no more than 2,000 / `core_ms` calls fit
-# into that. Further copies only wait for a core. With more cores than copies, the throughput grows on.
+# On two cores it does not grow, and may fall: they give 2,000 ms of work in each second, and no more than
+# 2,000 / `core_ms` calls fit into that. A third copy only waits for a core, and switching between processes
+# makes each call a bit dearer: the dotted line sinks. With more cores than copies, the throughput grows on.
 # </details>
 
 # %%
@@ -370,12 +376,13 @@ workshop.check("15.3")
 # passage come from `reports/bench.json`, where the store grew to 100,000 passages. Its slope agrees with
 # the rule in Qdrant's documentation (Capacity Planning): vectors × dimensions × 4 bytes × 1.5, so 2,304 bytes.
 #
-# **Predict.** What will be the largest number of the sheet?
+# **Predict.** For what are the most machines needed, and how many are they?
 #
 # <details><summary>Answer</summary>
 #
-# The machines that run the model for a million users: thousands. No service comes near it. And one exact search
-# over a billion passages takes more than a minute of a core.
+# For the model, with a million users: more than ten thousand on most machines. All services together need
+# hundreds, and a billion passages fewer than two hundred. But one exact search over these takes more than a
+# minute of a core.
 # </details>
 
 # %% tags=["nbval-ignore-output"]
@@ -391,7 +398,8 @@ assert sheet.users[-1]["model"] > 100 * sheet.users[0]["model"]
 assert 1536 < slopes.passage_bytes < 1.25 * 2304
 assert [row["machines, 3 copies"] for row in sheet.passages][:2] == [3, 3]
 assert sheet.passages[-1]["exact search, core s"] > 10
-print("ten users: two machines are enough. A million: the model is what you pay for")
+print("ten users: two machines for the services, two for the model, one of each to spare")
+print("a million: the model is what you pay for")
 
 # %% [markdown]
 # Three things follow. **Users:** a CPU is the wrong machine for the model from some hundred users on. GPUs

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from tests import sharing
 from workshop import client, containers, first_run, paths
 from workshop import system as processes
 from workshop.errors import WorkshopError
@@ -30,25 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--service-url", help="base URL of the service that is held to its contract")
 
 
-# With `pytest -n 2` each worker may start a system of its own.
+# With `pytest -n 2` each worker has a system of its own.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> sharing.OneSystemAWorker:
-    return sharing.OneSystemAWorker(config, log)
-
-
-def pytest_sessionstart() -> None:
-    sharing.begin_beside_others()
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
-    """Waits outside of the test's own time."""
-    if sharing.work_of(item.nodeid) in sharing.HOME:
-        sharing.wait_until_alone()
-    return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -64,26 +46,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("\n".join(lines))
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What breaks the system comes late: it leaves thousands of events and answers behind.
 
-    Of the containers the steps come first: they fill the stores that the others find.
+    Containers come last: first of them the steps, which fill the stores that the others find, and
+    at the end what breaks them.
     """
     for item in items:
         if FORM != "processes" and (marker := item.get_closest_marker("processes")):
             item.add_marker(pytest.mark.skip(f"the form of processes only: {marker.args[0]}"))
-        if "engine" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "engine" in fixtures:
             item.add_marker(pytest.mark.containers)
-    yield  # pytest brings together what shares a parameter, which is another order
-    items.sort(key=lambda item: (sharing.ORDER.index(sharing.work_of(item.nodeid)), _place(item)))
+    items.sort(key=_place)
 
 
 def _place(item: pytest.Item) -> int:
-    """Among work of one kind."""
-    if item.path.name == "test_steps.py" or item.nodeid.endswith("alone]"):
-        return 0
-    return 3 if item.get_closest_marker("faults") else 2 if "solutions" in item.keywords else 1
+    if item.get_closest_marker("faults"):
+        return 6 if item.get_closest_marker("containers") else 3
+    if item.get_closest_marker("containers"):
+        return 4 if item.path.name == "test_steps.py" else 5
+    return 2
 
 
 @pytest.fixture(scope="session")

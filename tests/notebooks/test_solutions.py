@@ -13,8 +13,6 @@ import pytest
 from workshop import course, fixed, images, lessons
 
 LESSONS = course.load()
-ALONE = {"13", "14", "15"}
-"""They count what is lost while something breaks, and measure what the machine can carry."""
 CACHE_LOST = "09"
 """This lesson puts another generation in the place of the one that remembers its answers."""
 EVERY = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
@@ -109,8 +107,7 @@ def parts() -> dict[str, list[list[course.Lesson]]]:
     """Lessons by what they need; those of one list are run together."""
     found: dict[str, list[list[course.Lesson]]] = {}
     for lesson in LESSONS:
-        part = (lesson.needs or "processes") + (" alone" if lesson.number in ALONE else "")
-        lists = found.setdefault(part, [[]])
+        lists = found.setdefault(lesson.needs or "processes", [[]])
         lists[-1].append(lesson)
         if lesson.number == CACHE_LOST:
             lists.append([])
