@@ -295,7 +295,7 @@ def _kind_of(status: int) -> type[CallFailed]:
 # `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU. A new
 # connection has its own: a machine that is gone does not refuse, it is silent. Services are near
 # one another, so what takes longer than this will not come.
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=0.3)
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=0.4)
 _DNS_PATIENCE = 0.3
 _DNS_SECONDS = 5
 # After so many calls one connection ends with its answer, and the next is made anew: a tenth of a
