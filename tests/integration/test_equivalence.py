@@ -38,7 +38,6 @@ def orchestrator(indexed):
 
 
 def read_prompt(monolith, question):
-
     state = monolith.retrieval.invoke({"question": question, "history": []})
     body = {"messages": monolith.prompt(state), "max_tokens": 1, "temperature": 0}
     httpx2.post(f"{monolith.llm_url}/chat/completions", json=body, timeout=120).raise_for_status()
