@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, Protocol
 
-from .segments import Unit, join, units
+from .segments import Unit, below, join, units
 from .terms import fold, terms, words
 from .tokenizer import Tokenizer
 
@@ -476,7 +476,9 @@ def _write(candidates: list[_Candidate], options: Options, result: Context) -> N
     result.sources, parts = [], []
     for number, group in enumerate(groups, start=1):
         best = min(group, key=lambda candidate: candidate.rank).passage
-        text = "\n".join(candidate.text() for candidate in group)
+        text = ""
+        for part in (candidate.text() for candidate in group):
+            text += (below(text, part) if text else "") + part
         names = ("id", "document", "title", "heading", "language")
         fields = {name: str(best[name]) for name in names}
         result.sources.append(

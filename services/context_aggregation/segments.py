@@ -93,10 +93,19 @@ def join(chosen: list[Unit]) -> str:
     text, after_block = "", False
     for unit in chosen:
         # A fence closes only at the end of its line: what follows a block starts a new one.
-        joint = "\n" if after_block else unit.joint
+        joint = below(text, unit.text) if after_block else unit.joint
         text += (joint if text else "") + unit.text
         after_block = unit.block
     return text
+
+
+def below(text: str, more: str) -> str:
+    """What to write between a text and one that begins on a line of its own.
+
+    A table right below another would be read as more of its rows.
+    """
+    last = text.rpartition("\n")[2]
+    return "\n\n" if _TABLE.match(last) and _TABLE.match(more) else "\n"
 
 
 def _parts(text: str) -> list[tuple[str, list[str]]]:

@@ -214,6 +214,20 @@ def test_nothing_fits_and_nothing_given():
     assert build("breaker", [passage("a", "  ")]).dropped[0].reason == "it has no text"
 
 
+TABLES = ("| cache |\n|---|\n| warm |", "| cache |\n|---|\n| cold |")
+
+
+@pytest.mark.parametrize(
+    ("texts", "tokens"),
+    [((f"{TABLES[0]}\n\nBirds sing.\n\n{TABLES[1]}",), 25), (TABLES, 30)],
+    ids=["one-passage", "neighbours"],
+)
+def test_two_tables_do_not_become_one(texts, tokens):
+    passages = [passage(f"d#{n}", text, position=n) for n, text in enumerate(texts)]
+    built = build("cache", passages, tokens, headings=False, duplicates=False)
+    assert built.context == f"[1] {TABLES[0]}\n\n{TABLES[1]}"
+
+
 def test_weak_sentences_can_be_left_out_even_when_there_is_room():
     built = build(
         "after how many failures does a circuit breaker open?",
