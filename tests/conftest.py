@@ -59,7 +59,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if "engine" in fixtures:
             item.add_marker(pytest.mark.containers)
+        group = "containers" if item.get_closest_marker("containers") else "system"
+        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_place)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
+    """While a test wants the processors to itself, the other worker begins no other.
+
+    It waits outside of the test's own time, for the test that the other worker is at.
+    """
+    if not hasattr(item.config, "workerinput"):  # no worker of xdist, or begun by a test of one
+        return (yield)
+    import fcntl  # not on Windows
+
+    path = paths.ROOT / ".workshop" / "tests.lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as lock:
+        alone = item.get_closest_marker("alone")
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        return (yield)
 
 
 def _place(item: pytest.Item) -> int:

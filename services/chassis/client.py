@@ -27,9 +27,9 @@ from .sse import ServerSentEvent, parse_events
 class CallFailed(Exception):
     """A call to another service gave no usable answer. `service` names it.
 
-    `status` and `problem` hold its answer, if it gave one; `called` is False when the breaker or
-    the deadline kept the call from being made. `retry_after` is the pause that it asked for, in
-    seconds.
+    `status` and `problem` hold its answer, if it gave one; `called` is False when the call was not
+    made: the breaker or the deadline kept it, or nobody was there in the time for a connection.
+    `retry_after` is the pause that it asked for, in seconds.
     """
 
     def __init__(
@@ -249,7 +249,9 @@ class ServiceClient:
                         yield response, it_answers
                 except aiohttp.ConnectionTimeoutError as error:
                     self._connector.clear_dns_cache()
-                    raise Unavailable(self.service, "not reachable (no connection)") from error
+                    raise Unavailable(
+                        self.service, "not reachable (no connection)", called=False
+                    ) from error
                 except TimeoutError as error:
                     raise DeadlineExceeded(
                         self.service, f"no answer within {seconds * 1000:.0f} ms"
@@ -258,7 +260,10 @@ class ServiceClient:
                     raise BadAnswer(self.service, "the connection broke mid-answer") from error
                 except (aiohttp.ClientConnectionError, OSError) as error:
                     self._connector.clear_dns_cache()  # its next process may be at another address
-                    raise Unavailable(self.service, f"not reachable ({error})") from error
+                    silent = getattr(error, "errno", None) == errno.ETIMEDOUT
+                    raise Unavailable(
+                        self.service, f"not reachable ({error})", called=not silent
+                    ) from error
                 except aiohttp.ClientError as error:
                     raise BadAnswer(self.service, f"protocol error ({error})") from error
         except BreakerOpen as error:
@@ -294,10 +299,10 @@ def _kind_of(status: int) -> type[CallFailed]:
 
 # `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU. A new
 # connection has its own: a machine that is gone does not refuse, it is silent. Services are near
-# one another, so what takes longer than this will not come.
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=0.4)
+# one another, so what takes longer than this will not come, and is not asked for again.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=0.3)
 _DNS_PATIENCE = 0.3
-_DNS_SECONDS = 5
+_DNS_SECONDS = 1
 # After so many calls one connection ends with its answer, and the next is made anew: a tenth of a
 # millisecond of CPU. Among replicas it is what shares the load out, so there it comes sooner.
 _CALLS = 50

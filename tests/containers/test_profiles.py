@@ -1,4 +1,4 @@
-"""The profiles on top of the running system: replicas that share the load, and Prometheus."""
+"""The profiles on top of the running system: replicas, a learner's service, Prometheus."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from services.chassis import ServiceClient
-from workshop import containers, paths
+from workshop import containers, course, lessons, paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 AT_ONCE = 4
@@ -118,6 +119,48 @@ def test_answers_go_on_when_a_replica_of_each_is_killed(scaled):
         assert after.keys() == {""}
     finally:
         compose(scaled, "up", "--detach", "--no-build", "--no-deps", "--wait", *REPLICATED)
+
+
+@pytest.fixture
+def learner(
+    asked: containers.Containers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[containers.Containers]:
+    """With `--profile learner`: the solution of lesson 05 in the place of the reference."""
+    mine = tmp_path / "my_services" / "hybrid_search"
+    mine.mkdir(parents=True)
+    solution = lessons.solution_notebook(course.find("05"))
+    for (_, file), text in lessons.saved_files(solution).items():
+        (mine / file).write_text(text)
+    here = tmp_path / "here.yaml"
+    here.write_text(json.dumps({"services": {"learner": {"build": {"context": str(mine.parent)}}}}))
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    profile = ("--file", str(here), "--profile", "learner")
+    up = ("up", "--build", "--detach", "--no-deps", "--wait", "--scale", "hybrid_search=0")
+    compose(asked, *profile, *up, "hybrid_search", "learner")
+    yield asked
+    compose(asked, *profile, "rm", "--stop", "--force", "learner")
+    compose(asked, "up", "--detach", "--no-build", "--no-deps", "--wait", "hybrid_search")
+
+
+def test_a_learners_container_answers_in_the_place_of_the_reference(asked, request):
+    body = {"query": "When does a circuit breaker open?"}
+
+    async def hits() -> list[str]:
+        client = ServiceClient("gateway", asked.url("gateway"), timeout=20)
+        try:
+            found = await client.post("/v1/search", body)
+        finally:
+            await client.aclose()
+        assert found["degraded"] == []
+        return [hit["passage"]["id"] for hit in found["hits"]]
+
+    before = asyncio.run(hits())
+    mine = request.getfixturevalue("learner").processes["learner"]["container"]
+    assert asyncio.run(hits()) == before
+    assert "rag-workshop/hybrid_search:mine" in mine.image.tags
+    answered = re.search(r'_count\{.*route="/v1/search".*\} (\S+)', metrics(mine, 8006))
+    assert answered
+    assert float(answered[1]) == 1
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ class Load:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, resolver=self.resolver, ttl_dns_cache=1),
             # As the services themselves: a container that is gone is silent.
-            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=0.4),
+            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=0.3),
             headers=self.headers,
         )
         self._sending = asyncio.create_task(self._send())

@@ -18,7 +18,7 @@ from tests.faults.load import QUESTIONS, Load, Outcome, ask, percentile
 from tests.faults.machine import once_more_if_busy
 from workshop import system as processes
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PLACES, SECONDS = 4, 30.0
 

@@ -20,7 +20,7 @@ from tests.faults.load import QUESTIONS
 from tests.faults.machine import once_more_if_busy
 from workshop import system as processes
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 
 CHAIN = ("gateway", "orchestrator", "generation")
 ANSWER = {"question": QUESTIONS[0], "stream": True}

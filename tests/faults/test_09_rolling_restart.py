@@ -13,7 +13,7 @@ from tests.faults.load import Load, percentile, steady_rate
 from workshop import system as processes
 from workshop.catalogue import SERVICES
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 async def test_rolling_restart(either: processes.System, row: Row) -> None:

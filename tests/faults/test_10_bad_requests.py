@@ -18,7 +18,7 @@ from tests.faults.load import Load, Outcome, percentile, steady_rate
 from tests.faults.machine import once_more_if_busy
 from workshop import system as processes
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECONDS, TURNS = 3.0, 5
 SLOW = 1.0

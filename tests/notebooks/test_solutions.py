@@ -13,8 +13,11 @@ import pytest
 from workshop import course, fixed, images, lessons
 
 LESSONS = course.load()
+ALONE = ("14", "15")
+"""They load the machine to its limits, and say what they found."""
 CACHE_LOST = "09"
-"""This lesson puts another generation in the place of the one that remembers its answers."""
+"""This lesson puts another generation in the place of the one that remembers its answers: to write
+them again takes a minute, so it comes after all others."""
 EVERY = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 OPT_OUT = "nbval-ignore-output"
 ALLOWED = {OPT_OUT, "check", "raises-exception"}
@@ -103,50 +106,54 @@ def test_durations_are_summed_for_each_notebook() -> None:
     assert durations(said) == "05_x: 3.5 s, slowest cell 2.5 s\nall: 3.5 s"
 
 
-def parts() -> dict[str, list[list[course.Lesson]]]:
-    """Lessons by what they need; those of one list are run together."""
-    found: dict[str, list[list[course.Lesson]]] = {}
-    for lesson in LESSONS:
-        lists = found.setdefault(lesson.needs or "processes", [[]])
-        lists[-1].append(lesson)
-        if lesson.number == CACHE_LOST:
-            lists.append([])
-    return found
+def part_of(lesson: course.Lesson) -> str:
+    """Lessons of one part are run together."""
+    if lesson.number == CACHE_LOST:
+        return "cache lost"
+    return "alone" if lesson.number in ALONE else lesson.needs or "beside others"
 
 
-def test_every_lesson_is_in_one_part() -> None:
-    together = [lesson for lists in parts().values() for some in lists for lesson in some]
-    assert sorted(lesson.number for lesson in together) == [lesson.number for lesson in LESSONS]
+PARTS = ("beside others", "docker", "alone", "cache lost")
+
+
+def test_every_lesson_is_in_a_part() -> None:
+    assert {part_of(lesson) for lesson in LESSONS} == set(PARTS)
 
 
 @pytest.mark.solutions
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("part", parts())
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(part, marks=[pytest.mark.alone] if part in ("docker", "alone") else [])
+        for part in PARTS
+    ],
+)
 def test_the_solutions_give_the_same_outputs_again(
     request: pytest.FixtureRequest, nbval, record_property, part: str
 ) -> None:
     """A cell that takes more than 60 s is interrupted, and red. The durations are printed."""
-    for chosen in parts()[part]:
-        if why := images.missing(chosen[0]):
-            if os.environ.get("WORKSHOP_CONTAINERS") == "required":
-                pytest.fail(why)
-            pytest.skip(why)
-        indexed = request.getfixturevalue("indexed")
-        # What takes long once is done once, outside of any cell's time: what the model writes, and
-        # the packages of the image that a lesson builds.
-        fixed.ask(indexed.url("gateway"))
-        for lesson in chosen:
-            images.prepare(lesson)
-        solutions = (lesson.solution for lesson in chosen)
-        environment = request.getfixturevalue("system_environment")
-        done = nbval(*solutions, environment=environment, timeout=1400)
-        record_property("minutes of the solutions", durations(done.stdout))
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-        count = sum(len(cells(lesson)) for lesson in chosen)
-        assert f"{count} passed" in done.stdout
-        assert "skipped" not in done.stdout.splitlines()[-1]
+    chosen = [lesson for lesson in LESSONS if part_of(lesson) == part]
+    if why := images.missing(chosen[0]):
+        if os.environ.get("WORKSHOP_CONTAINERS") == "required":
+            pytest.fail(why)
+        pytest.skip(why)
+    indexed = request.getfixturevalue("indexed")
+    # What takes long once is done once, outside of any cell's time: what the model writes, and
+    # the packages of the image that a lesson builds.
+    fixed.ask(indexed.url("gateway"))
+    for lesson in chosen:
+        images.prepare(lesson)
+    solutions = (lesson.solution for lesson in chosen)
+    environment = request.getfixturevalue("system_environment")
+    done = nbval(*solutions, environment=environment, timeout=1400)
+    record_property("minutes of the solutions", durations(done.stdout))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    count = sum(len(cells(lesson)) for lesson in chosen)
+    assert f"{count} passed" in done.stdout
+    assert "skipped" not in done.stdout.splitlines()[-1]
 
 
 SMALL = """\
