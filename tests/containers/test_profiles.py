@@ -17,7 +17,9 @@ import pytest
 import yaml
 
 from services.chassis import ServiceClient
-from workshop import containers, course, lessons, paths
+from workshop import containers, course, lessons, my_services, paths
+
+from .conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 AT_ONCE = 4
@@ -132,7 +134,10 @@ def learner(
     for (_, file), text in lessons.saved_files(solution).items():
         (mine / file).write_text(text)
     here = tmp_path / "here.yaml"
-    here.write_text(json.dumps({"services": {"learner": {"build": {"context": str(mine.parent)}}}}))
+    monkeypatch.setenv("WORKSHOP_MY_SERVICES", str(mine.parent))
+    my_services.prepare("hybrid_search")
+    build = {"context": str(mine.parent), "dockerfile": str(ROOT / "compose/learner.Dockerfile")}
+    here.write_text(json.dumps({"services": {"learner": {"build": build}}}))
     monkeypatch.setenv("DOCKER_BUILDKIT", "0")
     profile = ("--file", str(here), "--profile", "learner")
     up = ("up", "--build", "--detach", "--no-deps", "--wait", "--scale", "hybrid_search=0")
@@ -148,7 +153,11 @@ def test_a_learners_container_answers_in_the_place_of_the_reference(asked, reque
     async def hits() -> list[str]:
         client = ServiceClient("gateway", asked.url("gateway"), timeout=20)
         try:
-            found = await client.post("/v1/search", body)
+            for _ in range(20):  # breakers close a second after what was killed is back
+                found = await client.post("/v1/search", body)
+                if not found["degraded"]:
+                    break
+                await asyncio.sleep(0.5)
         finally:
             await client.aclose()
         assert found["degraded"] == []
@@ -160,7 +169,7 @@ def test_a_learners_container_answers_in_the_place_of_the_reference(asked, reque
     assert "rag-workshop/hybrid_search:mine" in mine.image.tags
     answered = re.search(r'_count\{.*route="/v1/search".*\} (\S+)', metrics(mine, 8006))
     assert answered
-    assert float(answered[1]) == 1
+    assert float(answered[1]) >= 1
 
 
 @pytest.fixture(scope="module")
