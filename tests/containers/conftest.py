@@ -23,12 +23,13 @@ IMAGES = sorted(path.parent.name for path in (ROOT / "services").glob("*/Dockerf
 def build(engine: Any) -> Callable[..., str]:
     """Build the image of a service, if a layer of it changed; gives its id."""
 
-    def run(name: str, root: Path = ROOT, store: str = "edge") -> str:
-        kind = {} if containers.has_buildx() else {"DOCKER_BUILDKIT": "0"}
+    def run(name: str, root: Path = ROOT, store: str = "edge", classic: bool = False) -> str:
+        kind = {"DOCKER_BUILDKIT": "0"} if classic or not containers.has_buildx() else {}
+        tag = f"rag-workshop/{name}:test{'-classic' if classic else ''}"
         command = ["docker", "build", "--quiet", "--file", f"services/{name}/Dockerfile"]
         command += ["--build-arg", f"STORE={store}"] if name == "dense_retrieval" else []
         done = subprocess.run(
-            [*command, "--tag", f"rag-workshop/{name}:test", "."],
+            [*command, "--tag", tag, "."],
             cwd=root,
             env={**os.environ, **kind},
             capture_output=True,
@@ -36,7 +37,7 @@ def build(engine: Any) -> Callable[..., str]:
             check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        return str(engine.images.get(f"rag-workshop/{name}:test").id)
+        return str(engine.images.get(tag).id)
 
     return run
 

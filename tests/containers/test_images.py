@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from workshop import containers
+
 from .conftest import IMAGES, ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -47,6 +49,20 @@ def test_it_keeps_to_its_budget(engine, build, name):
 def test_the_form_for_a_qdrant_server_keeps_to_its_budget(engine, build):
     size = engine.images.get(build("dense_retrieval", store="client")).attrs["Size"]
     assert_within_budget("`dense_retrieval` with Qdrant's client", size)
+
+
+def test_the_classic_builder_makes_the_same_of_a_dockerfile(engine, build):
+    """It is what an engine without buildx has."""
+    if not containers.has_buildx():
+        pytest.skip("no buildx here: every image is built by the classic builder")
+    ours, classic = (
+        engine.images.get(build("hybrid_search", classic=kind)).attrs for kind in (False, True)
+    )
+    same = ("User", "Env", "Cmd", "ExposedPorts", "Healthcheck", "StopSignal", "Volumes", "Labels")
+    assert {key: ours["Config"][key] for key in same} == {
+        key: classic["Config"][key] for key in same
+    }
+    assert classic["Size"] == pytest.approx(ours["Size"], rel=0.02)
 
 
 @pytest.mark.parametrize("name", IMAGES)
