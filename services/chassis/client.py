@@ -11,7 +11,8 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -233,17 +234,8 @@ class ServiceClient:
         try:
             with self.breaker.attempt() as it_answers:
                 try:
-                    async with (
-                        asyncio.timeout(seconds),
-                        self._session.request(
-                            method,
-                            self.base_url + path,
-                            data=data,
-                            headers=sent,
-                            allow_redirects=False,
-                            timeout=_TIMEOUT,
-                        ) as response,
-                    ):
+                    async with asyncio.timeout(seconds), AsyncExitStack() as stack:
+                        response = await self._begin(stack, method, path, data=data, headers=sent)
                         if response.status >= 400:
                             await self._raise_for(response)
                         yield response, it_answers
@@ -268,6 +260,23 @@ class ServiceClient:
                     raise BadAnswer(self.service, f"protocol error ({error})") from error
         except BreakerOpen as error:
             raise Unavailable(self.service, str(error), called=False) from error
+
+    async def _begin(
+        self, stack: AsyncExitStack, method: str, path: str, **sent: Any
+    ) -> aiohttp.ClientResponse:
+        """Send the request; the answer's head. Raises what aiohttp raises.
+
+        A second try to connect is short, and not for the other side: a process that had to wait for
+        the processor sees its own timer before it sees that it was connected.
+        """
+        ask = partial(
+            self._session.request, method, self.base_url + path, allow_redirects=False, **sent
+        )
+        try:
+            return await stack.enter_async_context(ask(timeout=_CONNECT))
+        except aiohttp.ConnectionTimeoutError:
+            self._connector.clear_dns_cache()
+            return await stack.enter_async_context(ask(timeout=_CONNECT_AGAIN))
 
     async def _raise_for(self, response: aiohttp.ClientResponse) -> None:
         raw = await response.read()
@@ -299,8 +308,9 @@ def _kind_of(status: int) -> type[CallFailed]:
 
 # `asyncio.timeout` covers the whole exchange; a second timer in aiohttp would only cost CPU. A new
 # connection has its own: a machine that is gone does not refuse, it is silent. Services are near
-# one another, so what takes longer than this will not come, and is not asked for again.
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=0.3)
+# one another, so what takes longer than this will not come.
+_CONNECT = aiohttp.ClientTimeout(total=None, sock_connect=0.25)
+_CONNECT_AGAIN = aiohttp.ClientTimeout(total=None, sock_connect=0.1)
 _DNS_PATIENCE = 0.3
 _DNS_SECONDS = 1
 # After so many calls one connection ends with its answer, and the next is made anew: a tenth of a

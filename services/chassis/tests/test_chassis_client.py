@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 
 import pytest
 from aiohttp import web
@@ -302,4 +303,24 @@ async def test_a_machine_that_is_silent_is_unavailable_long_before_the_deadline(
             assert caught.value.called is False
         finally:
             await client.aclose()
-        assert loop.time() - started < 6
+        assert loop.time() - started < 1
+
+
+async def test_a_process_that_is_held_up_while_it_connects_does_not_take_the_other_for_gone(
+    monkeypatch, always_answering
+):
+    """The processor is somebody else's for a while: the timer is due before the loop looks."""
+    client = await always_answering(200, {"well": True})
+    loop = asyncio.get_running_loop()
+    connect, held_up = loop.sock_connect, []
+
+    async def late(*to):
+        await connect(*to)
+        if not held_up:
+            held_up.append(to)
+            time.sleep(0.4)  # noqa: ASYNC251 - the loop stands still
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(loop, "sock_connect", late)
+    assert await client.get("/") == {"well": True}
+    assert held_up

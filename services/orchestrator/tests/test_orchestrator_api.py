@@ -167,6 +167,7 @@ def settings_for(world, folder, **more):
         context_url=f"{url}/context",
         generation_url=f"{url}/generate",
         post_processing_url=f"{url}/postprocess",
+        broker_url="nats://127.0.0.1:9",  # nobody is there
         **more,
     )
 
