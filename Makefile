@@ -5,7 +5,7 @@ BIN := .venv/bin
 JUPYTER_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab up down test test-services test-system coverage lint format lock slides clean
+.PHONY: help install lab up down models test test-services test-system coverage lint format lock slides clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,13 +24,14 @@ down: ## stop everything
 
 test: test-services test-system ## everything that CI runs
 
-test-services: install lint
+models: install
 	$(BIN)/workshop models fetch
+
+test-services: models lint
 	$(BIN)/pytest -n 2 --dist loadfile -m "not solutions and not faults and not containers" --durations=25
 
 # One worker has the system as processes, the other as containers.
-test-system: install
-	$(BIN)/workshop models fetch
+test-system: models
 	$(BIN)/pytest -n 2 --dist loadgroup tests -m "solutions or faults or containers" --durations=25
 
 coverage: install ## the lines that the unit tests run

@@ -72,8 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FORM != "processes" and (marker := item.get_closest_marker("processes")):
             item.add_marker(pytest.mark.skip(f"the form of processes only: {marker.args[0]}"))
-        fixtures = getattr(item, "fixturenames", ())
-        if "engine" in fixtures:
+        if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.containers)
     items.sort(key=_place)
 

@@ -22,12 +22,9 @@ Acquire::Languages "none";
 Acquire::GzipIndexes "true";
 END
 
-mirror() { # the first deb source that apt has for $1
-    apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        awk -v suite="$1" '$2 == suite && $3 == "main" { print $1; exit }'
-}
-site=$(mirror bookworm)
-security=$(mirror bookworm-security)
+here=$(dirname "$0")
+site=$("$here/mirror.sh" bookworm)
+security=$("$here/mirror.sh" bookworm-security)
 sources=()
 [[ -z $site ]] || sources+=("deb $site bookworm main")
 [[ -z $security ]] || sources+=("deb $security bookworm-security main")

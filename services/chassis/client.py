@@ -11,7 +11,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -234,8 +234,10 @@ class ServiceClient:
         try:
             with self.breaker.attempt() as it_answers:
                 try:
-                    async with asyncio.timeout(seconds), AsyncExitStack() as stack:
-                        response = await self._begin(stack, method, path, data=data, headers=sent)
+                    async with (
+                        asyncio.timeout(seconds),
+                        await self._begin(method, path, data=data, headers=sent) as response,
+                    ):
                         if response.status >= 400:
                             await self._raise_for(response)
                         yield response, it_answers
@@ -261,9 +263,7 @@ class ServiceClient:
         except BreakerOpen as error:
             raise Unavailable(self.service, str(error), called=False) from error
 
-    async def _begin(
-        self, stack: AsyncExitStack, method: str, path: str, **sent: Any
-    ) -> aiohttp.ClientResponse:
+    async def _begin(self, method: str, path: str, **sent: Any) -> aiohttp.ClientResponse:
         """Send the request; the answer's head. Raises what aiohttp raises.
 
         A second try to connect is short, and not for the other side: a process that had to wait for
@@ -273,10 +273,10 @@ class ServiceClient:
             self._session.request, method, self.base_url + path, allow_redirects=False, **sent
         )
         try:
-            return await stack.enter_async_context(ask(timeout=_CONNECT))
+            return await ask(timeout=_CONNECT)
         except aiohttp.ConnectionTimeoutError:
             self._connector.clear_dns_cache()
-            return await stack.enter_async_context(ask(timeout=_CONNECT_AGAIN))
+            return await ask(timeout=_CONNECT_AGAIN)
 
     async def _raise_for(self, response: aiohttp.ClientResponse) -> None:
         raw = await response.read()

@@ -19,8 +19,6 @@ import yaml
 from services.chassis import ServiceClient
 from workshop import containers, course, lessons, my_services, paths
 
-from .conftest import ROOT
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 AT_ONCE = 4
 REPLICATED = {"embedding": (8003, "/v1/embeddings"), "reranking": (8007, "/v1/rerank")}
@@ -136,7 +134,8 @@ def learner(
     here = tmp_path / "here.yaml"
     monkeypatch.setenv("WORKSHOP_MY_SERVICES", str(mine.parent))
     my_services.prepare("hybrid_search")
-    build = {"context": str(mine.parent), "dockerfile": str(ROOT / "compose/learner.Dockerfile")}
+    dockerfile = containers.COMPOSE / "learner.Dockerfile"
+    build = {"context": str(mine.parent), "dockerfile": str(dockerfile)}
     here.write_text(json.dumps({"services": {"learner": {"build": build}}}))
     monkeypatch.setenv("DOCKER_BUILDKIT", "0")
     profile = ("--file", str(here), "--profile", "learner")
