@@ -40,6 +40,7 @@ printf '%s\n' "${sources[@]}" | mmdebstrap --quiet --variant=minbase \
     --customize-hook='cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"' \
     --customize-hook='chroot "$1" python3 -m venv --without-pip /usr/local' \
     --customize-hook='chroot "$1" /usr/local/bin/python3 -m ensurepip --upgrade' \
+    --customize-hook='rm -r "$1/usr/share/python-wheels"' \
     --customize-hook='ln -sf pip3 "$1/usr/local/bin/pip"; ln -sf python3 "$1/usr/local/bin/python"' \
     --customize-hook='upload '"$work"'/docker-clean /etc/apt/apt.conf.d/docker-clean' \
     --customize-hook='find "$1/usr" -depth -name __pycache__ -exec rm -r {} +' \

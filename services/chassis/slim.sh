@@ -7,7 +7,7 @@ cd "$1"
 find . -name '*.so*' ! -path './*.libs/*' -exec strip --strip-unneeded {} +
 find . -depth -type d -name tests -exec rm -r {} +
 find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.[cha]' -o -name '*.hpp' \) -delete
-rm -rf bin numpy/f2py numpy/_core/_simd.*
+rm -rf bin numpy/f2py numpy/_core/_simd.* numpy/_core/*_tests.*
 
 # Nothing can be cached on a read-only file system: without byte code every start would compile.
 [ "${BYTE_CODE:-yes}" = no ] || python -m compileall -q --invalidation-mode unchecked-hash .

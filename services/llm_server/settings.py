@@ -26,7 +26,16 @@ class Settings(BaseSettings):
         DEFAULT_MODEL, description="a .gguf file, or a folder that holds exactly one"
     )
     threads: int = Field(
-        os.cpu_count() or 1, ge=1, le=512, description="threads for prompts and for generation"
+        os.cpu_count() or 1,
+        ge=1,
+        le=512,
+        description="threads that read prompts, and write answers side by side",
+    )
+    answer_threads: int = Field(
+        max(1, (os.cpu_count() or 1) // 2),
+        ge=1,
+        le=512,
+        description="threads that write one answer: a token at a time, memory is the limit",
     )
     gpu_layers: int = Field(
         -1, ge=-1, description="layers on a GPU, where the build has one; -1: as many as fit"

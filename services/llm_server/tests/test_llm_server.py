@@ -83,8 +83,9 @@ def test_a_taken_port_is_named():
 
 
 def test_the_slots_share_one_context_and_nothing_private_is_served(gguf):
-    settings = Settings(slots=3, context=1024, threads=2)
+    settings = Settings(slots=3, context=1024, threads=3, answer_threads=2)
     params = parameters(settings, gguf)
+    assert (params.cpuparams.n_threads, params.cpuparams_batch.n_threads) == (2, 3)
     assert (params.n_parallel, params.n_ctx, params.kv_unified) == (3, 1024, True)
     assert params.cache_prompt
     assert not params.endpoint_slots
