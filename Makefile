@@ -61,6 +61,6 @@ lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 		--custom-compile-command "make lock" --output-file requirements.lock
 
 clean: down ## stop, and remove what was installed, indexed and logged; models stay
-	rm -rf .venv .workshop/data .workshop/run .workshop/logs
+	rm -rf .venv .workshop/data .workshop/run .workshop/logs .workshop/first_start
 	rm -rf slides/dist slides/node_modules
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

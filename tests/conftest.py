@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import first_start
 from workshop import client, containers, first_run, paths
 from workshop import system as processes
 from workshop.errors import WorkshopError
@@ -34,12 +36,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
+ONE_SYSTEM = ("contract/", "faults/", "integration/", "notebooks/test_solutions", "test_running")
+
+
 class OneFormAWorker(LoadScopeScheduling):
-    """Of two workers one has the system as processes, the other in containers."""
+    """What needs the system as processes goes to one worker, what needs it in containers to one,
+    each of the other files to whom has time."""
 
     def _split_scope(self, nodeid: str) -> str:
-        contained = nodeid.startswith("tests/containers/") or nodeid.endswith("[containers]")
-        return "containers" if contained else "processes"
+        if nodeid.startswith("tests/containers/") or nodeid.endswith("[containers]"):
+            return "containers"
+        if nodeid.startswith(tuple(f"tests/{place}" for place in ONE_SYSTEM)):
+            return "processes"
+        return nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -161,19 +170,22 @@ def lab(at_step: Step) -> containers.Containers:
 
 @pytest.fixture(scope="session")
 def system(request: pytest.FixtureRequest) -> processes.System:
-    """The workshop, every part ready, its stores empty: `.url(name)`, `.urls`, `.pids`."""
+    """The workshop, every part ready: `.url(name)`, `.urls`, `.pids`."""
     form = {"processes": "running_processes", "containers": "lab"}[FORM]
     return request.getfixturevalue(form)
 
 
 @pytest.fixture(scope="session")
-def running_processes(system_environment: dict[str, str]) -> Iterator[processes.System]:
+def running_processes(
+    system_environment: dict[str, str], system_home: Path
+) -> Iterator[processes.System]:
+    first_run.ensure_models()
+    base = processes.free_port_base(18000 + 3000 * WORKER)
+    shutil.copytree(first_start.data(base), system_home / "data")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in system_environment.items():
             patch.setenv(name, value)
         patch.setenv("WORKSHOP_STOP_WITH", str(os.getpid()))
-        first_run.ensure_models()
-        base = processes.free_port_base(18000 + 3000 * WORKER)
         here = processes.start(base, first_run.model_settings())
         try:
             missing = [s for s in processes.wait_ready(here) if not s.ok]
@@ -193,7 +205,7 @@ def running_processes(system_environment: dict[str, str]) -> Iterator[processes.
 
 @pytest.fixture(scope="session")
 def indexed(system: processes.System) -> processes.System:
-    """The running system with the handbook in it."""
+    """The running system with the handbook in it: processes had it when they started."""
     report = asyncio.run(client.ingest(system.url(system.documents), client.handbook()))
     assert not report.failed, report.failed[:3]
     return system
