@@ -75,8 +75,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What breaks the system comes late: it leaves thousands of events and answers behind.
 
     Containers come last: first of them the steps, which fill the stores that the others find, and
-    at the end what breaks them. What wants the processors to itself finds the other worker at its
-    end as well.
+    at the end what breaks them. What wants the processors to itself comes where the other worker
+    has something of the kind too: after most of the lessons, and among the faults.
     """
     for item in items:
         if FORM != "processes" and (marker := item.get_closest_marker("processes")):
@@ -107,10 +107,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
 def _place(item: pytest.Item) -> int:
     contained = item.get_closest_marker("containers")
     if item.get_closest_marker("faults"):
-        return (7 if item.get_closest_marker("alone") else 6) if contained else 3
+        alone = bool(item.get_closest_marker("alone"))
+        return 6 + (not alone) if contained else 2 + alone
     if contained:
         return 4 if item.path.name == "test_steps.py" else 5
-    return 2
+    return 1
 
 
 @pytest.fixture(scope="session")

@@ -173,11 +173,13 @@ def install_torch(uv: str) -> bool:
     if not sys.platform.startswith("linux") or os.environ.get("WORKSHOP_ALLOW_CUDA_TORCH") == "1":
         return attempt([*uv_or_pip(uv), "--no-deps", "torch==" + version])
     cpu = f"torch=={version}+cpu"
-    if attempt([*pip(), "--quiet", "--no-deps", "--no-index", cpu], quiet=True):
+    # Few commands import it, and they compile what they need: all of it takes ten seconds.
+    torch = [*pip(), "--no-compile", "--no-deps"]
+    if attempt([*torch, "--quiet", "--no-index", cpu], quiet=True):
         return True
     print(f"Asking {TORCH_INDEX} (about 200 MB).")
     patience = ["--timeout", "10", "--retries", "0"]
-    return attempt(pip() + patience + ["--no-deps", "--index-url", TORCH_INDEX, cpu])
+    return attempt(torch + patience + ["--index-url", TORCH_INDEX, cpu])
 
 
 def torch_version() -> str:

@@ -15,7 +15,7 @@ from tests.faults.machine import once_more_if_busy
 from workshop import system as processes
 from workshop.fault_proxy import FaultProxy
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECONDS = 1.5
 
