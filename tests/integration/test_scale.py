@@ -14,7 +14,10 @@ from workshop.errors import WorkshopError
 from workshop.load_run import load
 
 NAME = "hybrid_search"
-pytestmark = pytest.mark.system
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.processes("of containers Docker Compose makes the copies, see tests/containers"),
+]
 
 
 @pytest.fixture
