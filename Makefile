@@ -5,7 +5,7 @@ BIN := .venv/bin
 JUPYTER_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab up down models test test-services test-system coverage lint format lock slides clean
+.PHONY: help install lab up down test tests models coverage lint format lock slides clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,17 +22,14 @@ up: install ## start everything; the first time, index the handbook
 down: ## stop everything
 	@if [ -x $(BIN)/workshop ]; then $(BIN)/workshop down; else echo "Nothing is installed."; fi
 
-test: test-services test-system ## everything that CI runs
+test: lint tests ## everything that CI runs
+
+# One worker has the lessons and the system as processes, the other the rest, then containers.
+tests: models
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25
 
 models: install
 	$(BIN)/workshop models fetch
-
-test-services: models lint
-	$(BIN)/pytest -n 2 --dist loadfile -m "not solutions and not faults and not containers" --durations=25
-
-# One worker has the system as processes, the other as containers.
-test-system: models
-	$(BIN)/pytest -n 2 --dist loadgroup tests -m "solutions or faults or containers" --durations=25
 
 coverage: install ## the lines that the unit tests run
 	$(BIN)/pytest -n 2 services workshop --cov=services --cov=workshop --cov-report=term:skip-covered

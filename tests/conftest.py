@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
-ONE_SYSTEM = ("contract/", "faults/", "integration/", "notebooks/test_solutions", "test_running")
+ONE_SYSTEM = (
+    "contract/",
+    "faults/",
+    "integration/",
+    "notebooks/test_jupyterlab",
+    "notebooks/test_solutions",
+    "notebooks/test_stubs",
+    "test_running",
+)
+"""One system for them all: it remembers what its model has written."""
 
 
 class OneFormAWorker(LoadScopeScheduling):
-    """What needs the system as processes goes to one worker, what needs it in containers to one,
-    each of the other files to whom has time."""
+    """What these tests need goes to one worker, what needs containers to one, and each of the
+    other files to whom has time."""
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith("tests/containers/") or nodeid.endswith("[containers]"):
@@ -72,11 +82,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What breaks the system comes late: it leaves thousands of events and answers behind.
+    """The fixed questions come first, for their answers are remembered, then the lessons, which
+    ask them again. What breaks the system comes late: it leaves thousands of events behind.
 
     Containers come last: first of them the steps, which fill the stores that the others find, and
-    at the end what breaks them. What wants the processors to itself comes where the other worker
-    has something of the kind too: after most of the lessons, and among the faults.
+    at the end what breaks them.
     """
     for item in items:
         if FORM != "processes" and (marker := item.get_closest_marker("processes")):
@@ -105,13 +115,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
 
 
 def _place(item: pytest.Item) -> int:
-    contained = item.get_closest_marker("containers")
+    alone = bool(item.get_closest_marker("alone"))
+    if item.get_closest_marker("containers") or item.path.parent.name == "containers":
+        if item.get_closest_marker("faults"):
+            return 9 + (not alone)
+        return 7 if item.path.name == "test_steps.py" else 8
     if item.get_closest_marker("faults"):
-        alone = bool(item.get_closest_marker("alone"))
-        return 6 + (not alone) if contained else 2 + alone
-    if contained:
-        return 4 if item.path.name == "test_steps.py" else 5
-    return 1
+        return 5 + alone
+    if item.get_closest_marker("solutions"):
+        return 3 if item.name.endswith("[cache lost]") else 1
+    return {"test_equivalence.py": 0, "test_jupyterlab.py": 2}.get(item.path.name, 4)
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +141,9 @@ def system_environment(system_home: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def engine() -> Any:
     """A client of the Docker engine."""
+    if building := os.environ.get("WORKSHOP_BUILDING"):  # .ci/run builds the images meanwhile
+        while Path(building).exists():
+            time.sleep(0.5)
     try:
         containers.compose_command()
         return containers.engine()

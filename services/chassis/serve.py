@@ -23,14 +23,17 @@ S = TypeVar("S", bound=ServiceSettings)
 _HANDED_OVER = "LISTEN_FD"
 """Environment variable with the number of a listening socket in which callers may wait already."""
 _PATIENCE = 3.0
+_ARRIVING = 0.2
+"""Seconds, at most, between a caller's connection and its request."""
 
 
 class _Server(uvicorn.Server):
     """Loses no request between two processes of the same service, one after the other.
 
     On SIGTERM readiness is red at once; for `notice` seconds more everything is served, each answer
-    closing its connection, so that callers let go before the server does. A process that takes over
-    a socket accepts when it is ready: whoever waits there would only be told to come again.
+    closing its connection, so that callers let go before the server does. Then nobody new may come,
+    and only after them the connections close. A process that takes over a socket accepts when it is
+    ready: whoever waits there would only be told to come again.
     """
 
     app: FastAPI
@@ -59,6 +62,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self.server_state.connections and not self.force_exit:
             await asyncio.sleep(self.notice)
+            for listening in self.servers:
+                listening.close()
+            await asyncio.sleep(_ARRIVING)  # whoever has just connected is served as well
         await super().shutdown(sockets)
 
 
