@@ -10,16 +10,16 @@ import asyncio
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import first_start
+from tests import command, first_start
 from workshop import client, containers, first_run, paths
 from workshop import system as processes
 from workshop.errors import WorkshopError
@@ -232,15 +232,4 @@ def indexed(system: processes.System) -> processes.System:
 def cli(system_environment: dict[str, str]) -> Cli:
     """Run `workshop …` against the system of this run; gives what `subprocess.run` gives."""
 
-    def run(*arguments: str, timeout: float = 110.0) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "workshop.cli", *arguments],
-            cwd=paths.ROOT,
-            env={**os.environ, **system_environment, "COLUMNS": "120"},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    return run
+    return partial(command.workshop, system_environment)

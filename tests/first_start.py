@@ -9,36 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from filelock import FileLock
 
+from tests import command
 from workshop import catalogue, first_run, paths
 
 FOLDER = paths.ROOT / ".workshop" / "first_start"
-PREFIXES = ("WORKSHOP_LLM", *(entry.prefix for entry in catalogue.CATALOGUE if entry.prefix))
-
-
-def home() -> Path:
-    """The home folder of that start, whether it exists or not."""
-    digest = hashlib.sha256()
-    for name in ("handbook", "services", "workshop", "requirements.lock", "models.toml"):
-        top = paths.ROOT / name
-        for path in [top] if top.is_file() else sorted(top.rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
-                digest.update(f"{path.relative_to(paths.ROOT)} {path.stat().st_size}\n".encode())
-                digest.update(path.read_bytes())
-    digest.update(repr(first_run.needed_models()).encode())
-    settings = sorted(pair for pair in os.environ.items() if pair[0].startswith(PREFIXES))
-    digest.update(repr(settings).encode())
-    return FOLDER / digest.hexdigest()[:16]
+PREFIXES = tuple(entry.prefix for entry in catalogue.CATALOGUE if entry.prefix)
 
 
 def data(port_base: int) -> Path:
     """The data folder of that start, made on ports from `port_base` on if there is none."""
-    at = home()
+    at = FOLDER / _state()
     FOLDER.mkdir(parents=True, exist_ok=True)
     with FileLock(FOLDER / "lock"):
         if not at.exists():
@@ -52,27 +36,19 @@ def data(port_base: int) -> Path:
     return at / "data"
 
 
-def keep(folder: Path) -> None:
-    """Make a folder of a system's data part of that start, if there was one."""
-    at = home() / "data"
-    if at.exists() and not (at / folder.name).exists():
-        shutil.copytree(folder, at / f"{folder.name}.new")
-        (at / f"{folder.name}.new").rename(at / folder.name)
+def _state() -> str:
+    """Of all that decides what the stores hold."""
+    code = paths.digest("requirements.lock", "models.toml", "services", "workshop", "handbook")
+    settings = sorted(pair for pair in os.environ.items() if pair[0].startswith(PREFIXES))
+    chosen = repr([code, first_run.needed_models(), settings])
+    return hashlib.sha256(chosen.encode()).hexdigest()[:16]
 
 
-def _workshop(at: Path, *arguments: str) -> None:
+def _workshop(home: Path, *arguments: str) -> None:
     environment = {
-        "WORKSHOP_HOME": str(at),
+        "WORKSHOP_HOME": str(home),
         "WORKSHOP_MODELS_DIR": str(paths.models_dir()),
         "WORKSHOP_STOP_WITH": str(os.getpid()),
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "workshop.cli", *arguments],
-        cwd=paths.ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    done = command.workshop(environment, *arguments, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

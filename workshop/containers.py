@@ -7,7 +7,6 @@ engine is spoken to through the `docker` package, except for what only compose k
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -441,23 +440,12 @@ def _stale(docker: Any, here: Containers, built: Sequence[str] = ()) -> list[str
     """
     record = here.file.with_name("built.json")
     known = json.loads(record.read_text()) if record.exists() else {}
-    tree = _tree()
+    tree = paths.digest("requirements.lock", "services", "handbook")
     ids = {tag: image.id for image in docker.images.list() for tag in image.tags}
     images = {name: s["image"] for name, s in _services(here).items() if "build" in s}
     known |= {images[name]: [ids.get(images[name]), tree] for name in built}
     paths.replace_file(record, json.dumps(known, indent=1))
     return [n for n, image in images.items() if known.get(image) != [ids.get(image), tree]]
-
-
-def _tree() -> str:
-    """Digest of what a build reads."""
-    digest = hashlib.sha256()
-    files = [paths.ROOT / "requirements.lock"]
-    files += [f for top in ("services", "handbook") for f in (paths.ROOT / top).rglob("*")]
-    for file in sorted(files):
-        if file.is_file() and not {"tests", "__pycache__"} & set(file.parts):
-            digest.update(f"{file.relative_to(paths.ROOT)}".encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _services(here: Containers) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def run_dir() -> Path:
 
 def logs_dir() -> Path:
     return home() / "logs"
+
+
+def digest(*tops: str) -> str:
+    """SHA-256 of files and folders of the repository, their tests left out."""
+    total = hashlib.sha256()
+    files = [file for top in tops for file in (ROOT / top, *(ROOT / top).rglob("*"))]
+    for file in sorted(files):
+        inside = file.relative_to(ROOT)
+        if file.is_file() and not {"tests", "__pycache__"} & set(inside.parts):
+            total.update(f"{inside}".encode() + file.read_bytes())
+    return total.hexdigest()
 
 
 def replace_file(path: Path, text: str, *, mode: int = 0o666) -> None:

@@ -74,7 +74,7 @@ def parameters(settings: Settings, model: Path) -> Any:
     params.kv_unified = True
     params.cache_idle_slots = False
     params.n_predict = settings.max_answer_tokens
-    params.cpuparams.n_threads = settings.answer_threads
+    params.cpuparams.n_threads = min(settings.answer_threads, settings.threads)
     params.cpuparams_batch.n_threads = settings.threads
     params.n_gpu_layers = settings.gpu_layers
     # A request goes to the slot whose last prompt begins like its own, and that beginning (the

@@ -14,7 +14,6 @@ import re
 import httpx2
 import pytest
 
-from tests import first_start
 from workshop import models
 from workshop.fixed import fixed_questions
 
@@ -26,14 +25,12 @@ WRITTEN_TWICE = {row["id"] for row in QUESTIONS[::4]}
 
 @pytest.fixture(scope="module")
 def monolith(indexed, system_home):
-    """The script, with its own vectors of the handbook. The next system of the tests finds them:
-    lesson 01 runs the same script."""
+    """The script, with its own vectors of the handbook, where lesson 01 finds them."""
     from services.monolith.rag import Rag
 
     rag = Rag(system_home, models.models_folder(), f"{indexed.url('llm_server')}/v1")
     yield rag
     rag.qdrant.close()
-    first_start.keep(system_home / "data" / "monolith")
 
 
 @pytest.fixture(scope="module")
