@@ -52,8 +52,8 @@ slides/node_modules: slides/package-lock.json slides/requirements.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix slides --loglevel=error
 	@touch slides/node_modules
 
-lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
-	uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --group dev \
+lock: install ## resolve pyproject.toml anew into requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --group dev \
 		--excludes workshop/cuda_packages.txt --upgrade \
 		--custom-compile-command "make lock" --output-file requirements.lock
 

@@ -74,7 +74,8 @@ print(len(own), "layers above the base, and the code is less than 1 % of the byt
 # that differs ends that: **all steps after it in the same stage run again**, because each stands on the one before.
 #
 # A Dockerfile can have several **stages**, each with its own `FROM`. Only the last one becomes the image. Here the
-# stage `packages` installs, and the last stage takes the result with `COPY --from=packages`.
+# stage `packages` installs, and the last stage takes the result with `COPY --from=packages`. The `RUN` before that writes
+# the byte code of Python's own library: where nothing can be written, each start would compile it anew.
 
 # %%
 steps = images.steps(images.dockerfile_of("post_processing"))
@@ -89,8 +90,8 @@ for step in steps:
 # <details><summary>Answer</summary>
 #
 # After `api.py` two: the `COPY` of its folder and the `RUN` after it. After the lock seven: the `COPY` that reads it
-# and the installation in the first stage, then `COPY --from=packages` and the four steps after it. `WORKDIR /app` stands
-# before and stays. (A builder that finds the same bytes in a stage again may spare the `COPY` that takes from it. The
+# and the installation in the first stage, then `COPY --from=packages` and the four steps after it. What stands before
+# stays. (A builder that finds the same bytes in a stage again may spare the `COPY` that takes from it. The
 # rule here is cautious.)
 # </details>
 #

@@ -50,5 +50,5 @@ def _workshop(home: Path, *arguments: str) -> None:
         "WORKSHOP_MODELS_DIR": str(paths.models_dir()),
         "WORKSHOP_STOP_WITH": str(os.getpid()),
     }
-    done = command.workshop(environment, *arguments, timeout=280)
+    done = command.workshop(environment, *arguments, timeout=580)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

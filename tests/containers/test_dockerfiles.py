@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workshop import catalogue
+from workshop import bootstrap, catalogue
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "services").glob("*/Dockerfile"))
@@ -37,6 +37,7 @@ def test_it_has_the_shape_of_its_neighbours(path: Path) -> None:
     assert f'CMD ["bash", "services/chassis/probe.sh", "{port}", "{ready}"]' in text
     assert re.search(rf"\w+_PORT={port}\b", text)
     assert f'CMD ["python", "-m", "services.{name}"]' in text
+    assert f"uv=={bootstrap.locked('uv')}" in text
     copied = set(re.findall(r"^COPY services/(\w+)", text, re.MULTILINE)) - {"__init__"}
     assert copied <= {"chassis", name, "services"}, "an image holds no other service"
 

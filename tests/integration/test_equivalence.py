@@ -34,8 +34,8 @@ def monolith(indexed, system_home):
 
 
 @pytest.fixture(scope="module")
-def orchestrator(indexed):
-    with httpx2.Client(base_url=indexed.url("orchestrator"), timeout=120) as client:
+def orchestrator(patient):
+    with httpx2.Client(base_url=patient.url("orchestrator"), timeout=120) as client:
         yield client
 
 

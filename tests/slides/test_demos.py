@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,30 +17,6 @@ RULES = [
     Path(__file__).parents[1] / "notebooks" / "sanitize.cfg",
 ]
 DECKS = slides.every()
-
-
-PATIENT = {
-    "orchestrator": {
-        "ORCHESTRATOR_PREPROCESSING_TIMEOUT": "4",
-        "ORCHESTRATOR_SEARCH_TIMEOUT": "8",
-        "ORCHESTRATOR_RERANKING_TIMEOUT": "4",
-        "ORCHESTRATOR_CONTEXT_TIMEOUT": "4",
-        "ORCHESTRATOR_POST_PROCESSING_TIMEOUT": "4",
-    },
-    "hybrid_search": {"HYBRID_LIST_TIMEOUT": "6"},
-}
-"""Beside other tests a stage may miss its time once, and that answer is not the one of before."""
-
-
-@pytest.fixture(scope="module")
-def patient(indexed: processes.System) -> Iterator[processes.System]:
-    for name, settings in PATIENT.items():
-        indexed.configure(name, settings)
-        indexed.wait(name)
-    yield indexed
-    for name, settings in PATIENT.items():
-        indexed.configure(name, dict.fromkeys(settings))
-        indexed.wait(name)
 
 
 def rules() -> list[tuple[str, str, str]]:

@@ -62,10 +62,43 @@ def test_on_linux_only_a_cpu_build_of_torch_is_taken(attempts, monkeypatch) -> N
 def test_elsewhere_the_registry_has_the_cpu_build(attempts, monkeypatch) -> None:
     monkeypatch.setattr(bootstrap.sys, "platform", "darwin")
     bootstrap.install_torch(uv="")
-    assert attempts == [[*bootstrap.pip(), "--no-deps", f"torch=={bootstrap.torch_version()}"]]
+    assert attempts == [[*bootstrap.pip(), "--no-deps", f"torch=={bootstrap.locked('torch')}"]]
 
 
 def test_pip_takes_over_where_uv_fails(attempts) -> None:
     with pytest.raises(bootstrap.Stop, match="sorry"):
         bootstrap.install("uv", ["x"], "sorry")
     assert [command[0] for command in attempts] == ["uv", bootstrap.PYTHON]
+
+
+def test_uv_is_fetched_in_its_locked_version_where_there_is_none(attempts, monkeypatch) -> None:
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda _: None)
+    assert bootstrap.find_uv() == bootstrap.fetch_uv() == ""
+    assert [command[-1] for command in attempts] == ["uv==" + bootstrap.locked("uv")]
+
+
+@pytest.mark.parametrize(
+    ("said", "index"),
+    [
+        ("global.index-url='https://a.example/simple'\n", "https://a.example/simple"),
+        ("global.extra-index-url='https://b.example/simple'\n", ""),
+        ("", ""),
+    ],
+)
+def test_uv_asks_the_index_that_pip_is_set_to(monkeypatch, said, index) -> None:
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(bootstrap.subprocess, "check_output", lambda *_, **__: said.encode())
+    command = bootstrap.uv_or_pip("uv")
+    assert ("--default-index" in command) == bool(index)
+    assert not index or command[command.index("--default-index") + 1] == index
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://c.example/simple")
+    assert "--default-index" not in bootstrap.uv_or_pip("uv")
+
+
+def test_code_is_compiled_where_python_may_not_keep_it(monkeypatch) -> None:
+    monkeypatch.setattr(bootstrap, "index_of_pip", lambda: "")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "--compile-bytecode" in bootstrap.uv_or_pip("uv")
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
+    assert "--compile-bytecode" not in bootstrap.uv_or_pip("uv")
