@@ -407,11 +407,20 @@ plt.show()
 hard = [row for row in asked if row["kind"] == "unanswerable"][:5]
 easy = [row for row in asked if row["kind"] == "plain"][:5]
 answers = {}
-for row in hard + easy:
-    answers[row["id"]] = here.ask(row["question"])
-    found = answers[row["id"]].document
-    last = [d["check"] for d in found["decisions"] if d["action"] == "refused"]
-    print(f"{row['kind']:<13} {found['kind']:<10}", last, row["question"][:60])
+
+
+def ask(rows):
+    for row in rows:
+        answers[row["id"]] = here.ask(row["question"])
+        found = answers[row["id"]].document
+        last = [d["check"] for d in found["decisions"] if d["action"] == "refused"]
+        print(f"{row['kind']:<13} {found['kind']:<10}", last, row["question"][:60])
+
+
+ask(hard)
+
+# %%
+ask(easy)
 
 # %% tags=["check"]
 assert all(answer.degraded == [] for answer in answers.values())

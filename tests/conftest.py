@@ -58,6 +58,7 @@ PATIENT = {
         "ORCHESTRATOR_POST_PROCESSING_TIMEOUT": "4",
     },
     "hybrid_search": {"HYBRID_LIST_TIMEOUT": "6"},
+    "gateway": {"GATEWAY_SEARCH_TIMEOUT": "10", "GATEWAY_RERANKING_TIMEOUT": "8"},
 }
 """Beside other tests a stage may miss its time once, and that answer is not the usual one."""
 

@@ -173,15 +173,20 @@ class ServiceClient:
         `body` is sent as JSON, unless it is bytes or an async iterator of bytes, which go as they
         are; name their type in `headers`.
         """
-        try:
-            raw = await self._read(method, path, body, timeout, headers)
-        except Unavailable as error:
-            # Docker's DNS names a replica before it is ready. It has begun nothing, and another
-            # may be: to ask that one is no retry.
-            starting = error.problem.get("type") == TYPE_BASE + "not-ready"
-            if not starting or self._addresses.count < 2 or isinstance(body, AsyncIterable):
-                raise
-            raw = await self._read(method, path, body, timeout, headers)
+        asked = 0
+        while True:
+            asked += 1
+            try:
+                raw = await self._read(method, path, body, timeout, headers)
+                break
+            except Unavailable as error:
+                # Docker's DNS names a replica before it is ready. It has begun nothing, and another
+                # may be: to ask that one is no retry. A new look-up may name the first one again.
+                starting = error.problem.get("type") == TYPE_BASE + "not-ready"
+                replicas = self._addresses.count
+                last = replicas < 2 or asked > replicas or isinstance(body, AsyncIterable)
+                if not starting or last:
+                    raise
         if not raw:
             return None
         try:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.faults.conftest import Row
-from tests.faults.forms import gateway, renew
+from tests.faults.forms import OWN_STORE, gateway, renew
 from tests.faults.load import Load, percentile, steady_rate
 from workshop import system as processes
 from workshop.catalogue import SERVICES
@@ -25,6 +25,8 @@ async def test_rolling_restart(either: processes.System, row: Row) -> None:
     async with Load(url, rate, resolver=resolver) as load:
         for name in SERVICES:
             await renew(either, name)
+            if name in OWN_STORE:  # it was gone, and its callers have to find that it is back
+                await load.until_full(time.monotonic(), patience=15.0)
         await asyncio.sleep(1.0)
     failed = [one for one in load.outcomes if one.status != 200]
     row(
