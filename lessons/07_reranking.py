@@ -134,10 +134,9 @@ def send(method, url, **body):
     return json.load(urllib.request.urlopen(request, timeout=50))
 
 
-for start in range(0, len(texts), 200):  # each call has a deadline
-    part = texts[start : start + 200]
-    kept = send("PUT", here.url("reranking") + "/v1/passages", texts=part)
-    assert kept["encoded"] + kept["known"] == len(part)
+parts = [texts[at : at + 200] for at in range(0, len(texts), 200)]  # each call has a deadline
+kept = [send("PUT", here.url("reranking") + "/v1/passages", texts=part) for part in parts]
+assert sum(k["encoded"] + k["known"] for k in kept) == len(texts)
 
 # %%
 import sqlite3
