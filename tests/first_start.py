@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import time
 from pathlib import Path
 
+import httpx
 from filelock import FileLock
 
 from tests import command
@@ -31,6 +34,7 @@ def data(port_base: int) -> Path:
                     shutil.rmtree(old)
             new = FOLDER / "new"
             _workshop(new, "up", "--port-base", str(port_base))
+            _until_encoded(port_base)
             _workshop(new, "down")
             new.rename(at)
     return at / "data"
@@ -42,6 +46,19 @@ def _state() -> str:
     settings = sorted(pair for pair in os.environ.items() if pair[0].startswith(PREFIXES))
     chosen = repr([code, first_run.needed_models(), settings])
     return hashlib.sha256(chosen.encode()).hexdigest()[:16]
+
+
+def _until_encoded(port_base: int) -> None:
+    """Reranking encodes ahead what was ingested, and what it does not get to is not made up for."""
+    port = port_base + next(e.offset or 0 for e in catalogue.CATALOGUE if e.name == "reranking")
+    encoded, since = -1.0, time.monotonic()
+    while time.monotonic() - since < 10.0:
+        said = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        found = re.search(r"^reranking_passages_encoded_total (\S+)", said, re.MULTILINE)
+        assert found, "reranking has no such metric"
+        if float(found[1]) > encoded:
+            encoded, since = float(found[1]), time.monotonic()
+        time.sleep(0.5)
 
 
 def _workshop(home: Path, *arguments: str) -> None:

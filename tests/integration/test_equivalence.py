@@ -17,7 +17,7 @@ import pytest
 from workshop import models
 from workshop.fixed import fixed_questions
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
 QUESTIONS = fixed_questions()
 WRITTEN_TWICE = {row["id"] for row in QUESTIONS[::4]}
