@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,6 @@ from urllib.parse import urlencode
 
 from services.chassis import (
     BadAnswer,
-    CallFailed,
     Rejected,
     RequestContext,
     ServiceClient,
@@ -51,8 +49,6 @@ class Indexes:
         }
         self._to_dense = Batcher[dict[str, Any], None](self._put_dense, settings.index_batch)
         self._to_sparse = Batcher[dict[str, Any], None](self._put_sparse, settings.index_batch)
-        self._ahead: deque[str] = deque(maxlen=20_000)
-        self._batch = settings.embed_batch
 
     async def aclose(self) -> None:
         for vectors in self._vectors.values():
@@ -105,23 +101,10 @@ class Indexes:
         path = f"/v1/passages?{query}"
         await _all(self._dense.request("DELETE", path), self._sparse.request("DELETE", path))
 
-    # -- encode ahead ----------------------------------------------------------------------
-
-    def encode_ahead(self, passages: Sequence[Passage]) -> None:
-        """Have reranking encode them when the worker is idle; losing this loses only time."""
-        self._ahead.extend(index_text(passage) for passage in passages)
-
-    async def encode_some(self) -> bool:
-        """One batch of what waits for reranking; True if there is more."""
-        texts = [self._ahead.popleft() for _ in range(min(self._batch, len(self._ahead)))]
-        if texts:
-            try:
-                with use_context(RequestContext.new(self._timeout)):
-                    await self._reranking.request("PUT", "/v1/passages", {"texts": texts})
-            except CallFailed as error:
-                get_logger().info("not_encoded_ahead", texts=len(texts), reason=error.reason)
-                self._ahead.clear()
-        return bool(self._ahead)
+    async def encode_ahead(self, texts: list[str]) -> None:
+        """Have reranking compute now what it would else compute at the first question."""
+        with use_context(RequestContext.new(self._timeout)):
+            await self._reranking.request("PUT", "/v1/passages", {"texts": texts})
 
     # -- calls -----------------------------------------------------------------------------
 

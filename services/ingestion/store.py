@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +74,16 @@ class ContentRow(Base):
 
     job_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     body: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AheadRow(Base):
+    """An indexed passage that reranking has not been asked to encode yet."""
+
+    __tablename__ = "ahead"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    document_id: Mapped[str] = mapped_column(String(200), index=True)
+    text: Mapped[str] = mapped_column(Text)
 
 
 class JobRow(Base):
@@ -341,8 +351,9 @@ class Store:
         tags: list[str],
         models: dict[str, str],
         partial: bool,
+        ahead: Sequence[str] = (),
     ) -> None:
-        """Both indexes hold exactly `ids` of the document.
+        """Both indexes hold exactly `ids` of the document, with the index texts `ahead`.
 
         `partial` says that a wanted vector is missing: sent again, it is not `unchanged`.
         """
@@ -357,6 +368,8 @@ class Store:
                 row.title, row.language, row.tags = title, language, tags
             job.passages = len(ids)
             self._finish(session, job, DONE)
+            _nothing_ahead(session, work.document_id)
+            session.add_all(AheadRow(document_id=work.document_id, text=text) for text in ahead)
 
     def deleted(self, work: Work) -> None:
         """Neither index holds anything of the document."""
@@ -368,6 +381,7 @@ class Store:
             else:  # sent again meanwhile
                 row.may_hold, row.passages, row.indexed_at = [], 0, None
                 row.lease_owner, row.lease_until = None, 0.0
+            _nothing_ahead(session, work.document_id)
 
     def failed(self, work: Work, reason: str) -> None:
         """It will never work. What an earlier version left in the indexes stays searchable."""
@@ -384,6 +398,16 @@ class Store:
             job.waits += 1
             if blameless:
                 job.attempts = max(0, job.attempts - 1)
+
+    def ahead(self, limit: int) -> dict[int, str]:
+        """Index texts that reranking has not been asked to encode yet, by their numbers."""
+        with self._view() as session:
+            query = select(AheadRow.number, AheadRow.text).order_by(AheadRow.number).limit(limit)
+            return {row[0]: row[1] for row in session.execute(query)}
+
+    def no_longer_ahead(self, numbers: Iterable[int]) -> None:
+        with self._session() as session:
+            session.execute(delete(AheadRow).where(AheadRow.number.in_(list(numbers))))
 
     def _release(self, session: Session, work: Work) -> None:
         session.execute(
@@ -406,6 +430,10 @@ class Store:
         if status == DONE:
             job.progress = 1.0
         session.execute(delete(ContentRow).where(ContentRow.job_id == job.id))
+
+
+def _nothing_ahead(session: Session, document_id: str) -> None:
+    session.execute(delete(AheadRow).where(AheadRow.document_id == document_id))
 
 
 def _new_job(

@@ -39,7 +39,7 @@ from services.chassis.database import once_there
 from services.chassis.events import Outbox
 from services.chassis.settings import explain_settings_error
 
-from .domain import BadDocument, Passage
+from .domain import BadDocument, Passage, index_text
 from .indexing import Indexes
 from .parsing import parse
 from .read_file import IN_OWN_PROCESS, read_file
@@ -49,6 +49,13 @@ from .splitting import split
 from .store import Busy, Store, Upload, Work
 
 T = TypeVar("T")
+
+_LATER = (408, 425, 429)
+"""What a service answers that may take the same request another time."""
+_AHEAD_BATCH = 64
+"""Texts that reranking is asked to encode in one call."""
+_AHEAD_AGAIN = 5.0
+"""Seconds until reranking is asked again to encode ahead."""
 
 
 class Worker:
@@ -77,6 +84,8 @@ class Worker:
             "ingestion_jobs", "Jobs by how they ended.", ("result",), registry=registry
         )
         self._indexed = Counter("ingestion_passages", "Passages indexed.", registry=registry)
+        self._some_ahead, self._idle = asyncio.Event(), asyncio.Event()
+        self._idle.set()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -135,21 +144,27 @@ class Worker:
         if work is None:
             await delivery.ack()
             return
-        self._in_hand += 1
-        self._working.set(self._in_hand)
+        self._has_in_hand(self._in_hand + 1)
         keeper = asyncio.create_task(self._keep(delivery, work))
         pause: float | None
         try:
             pause = await self._work_off(work)
         finally:
-            self._in_hand -= 1
-            self._working.set(self._in_hand)
+            self._has_in_hand(self._in_hand - 1)
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
         if pause is None:
             await delivery.ack()
         else:
             await delivery.retry(pause)
+
+    def _has_in_hand(self, jobs: int) -> None:
+        self._in_hand = jobs
+        self._working.set(jobs)
+        if jobs:
+            self._idle.clear()
+        else:
+            self._idle.set()
 
     async def _keep(self, delivery: Delivery, work: Work) -> None:
         """Tell the broker and the other workers that this job is in hand."""
@@ -173,7 +188,7 @@ class Worker:
             await self._give_up(work, str(error))
             return None
         except CallFailed as error:
-            if isinstance(error, Rejected) and error.status not in (408, 425, 429):
+            if isinstance(error, Rejected) and error.status not in _LATER:
                 await self._give_up(work, f"{error.service} refused it: {error.reason}")
                 return None
             blameless = isinstance(error, (Unavailable, DeadlineExceeded, Rejected))
@@ -222,11 +237,12 @@ class Worker:
                 tags=passages[0].tags,
                 models={role: self.settings.models[role] for role in sorted(roles)},
                 partial=roles != wanted,
+                ahead=[index_text(passage) for passage in passages],
             )
         )
+        self._some_ahead.set()
         self._tell(work, "done", progress=1.0, passages=len(ids))
         self._indexed.inc(len(ids))
-        self.indexes.encode_ahead(passages)
 
     async def _delete(self, work: Work) -> None:
         await self.indexes.delete_document(work.document_id)
@@ -271,11 +287,33 @@ class Worker:
     async def _with_db(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._db, work)
 
+    # -- encode ahead ----------------------------------------------------------------------
+
     async def _encode_ahead(self) -> None:
+        """Also what an earlier worker has not come to."""
         while True:
-            await asyncio.sleep(0.5)
-            while self._in_hand == 0 and await self.indexes.encode_some():
-                pass
+            self._some_ahead.clear()
+            try:
+                while await self._encode_some():
+                    pass
+                await self._some_ahead.wait()
+            except Exception as error:  # noqa: BLE001 - the next round tries again
+                get_logger().warning("not_encoded_ahead", reason=str(error))
+                await asyncio.sleep(_AHEAD_AGAIN)
+
+    async def _encode_some(self) -> bool:
+        """One batch, while no job is in hand; False if nothing waits for reranking."""
+        await self._idle.wait()
+        texts = await self._with_db(lambda: self.store.ahead(_AHEAD_BATCH))
+        if texts:
+            try:
+                await self.indexes.encode_ahead(list(texts.values()))
+            except Rejected as error:
+                if error.status in _LATER:
+                    raise
+                get_logger().warning("not_encoded_ahead", texts=len(texts), reason=error.reason)
+            await self._with_db(lambda: self.store.no_longer_ahead(texts))
+        return bool(texts)
 
 
 # -- the process --------------------------------------------------------------------------

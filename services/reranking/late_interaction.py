@@ -181,7 +181,8 @@ class LateInteraction:
         """Encode what is not known yet; (newly encoded, known before), counting each text once."""
         wanted = dict.fromkeys(texts)
         missing = self.store.missing(list(wanted))
-        self._encode(missing, TimeLeft(3600.0))
+        # Of like length, so that little of a batch is padding.
+        self._encode(sorted(missing, key=len), TimeLeft(3600.0))
         return len(missing), len(wanted) - len(missing)
 
     def score(self, query: str, texts: Sequence[str], time_left: TimeLeft) -> list[float | None]:

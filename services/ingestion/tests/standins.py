@@ -80,12 +80,14 @@ class Index:
 
 class Reranking:
     def __init__(self):
-        self.texts = []
+        self.texts, self.status = [], 200
         app = web.Application()
         app.router.add_put("/v1/passages", self.put)
         self.server = TestServer(app)
 
     async def put(self, request):
+        if self.status != 200:
+            return web.json_response({"detail": "it does not encode"}, status=self.status)
         self.texts += (await request.json())["texts"]
         return web.json_response({"encoded": 1, "known": 0})
 

@@ -32,6 +32,14 @@ async def send(client, content=PAGE, **fields):
     return answer.json()
 
 
+async def until(condition, seconds=10.0):
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
 @on_both_databases
 async def test_a_document_reaches_both_indexes(client, worker, backends):
     sent = await send(client, tags=["resilience"])
@@ -66,11 +74,31 @@ async def test_portuguese_gets_no_english_vector(client, worker, backends):
 
 async def test_passages_are_encoded_ahead_for_reranking(client, worker, backends):
     await ended(client, (await send(client))["job_id"])
-    for _ in range(100):
-        if backends.reranking.texts:
-            break
-        await asyncio.sleep(0.05)
+    await until(lambda: backends.reranking.texts)
     assert backends.reranking.texts[1] == "Breakers — When it opens\nAfter five failures."
+
+
+@on_both_databases
+async def test_a_worker_that_starts_has_encoded_what_the_last_one_had_not(settings, backends):
+    backends.reranking.status = 503
+    async with running(create_app(settings)) as client, running_worker(settings):
+        for name in ("en/gone", "en/kept"):
+            await ended(client, (await send(client, document_id=name))["job_id"])
+        deleted = await client.delete("/v1/documents/en/gone")
+        await ended(client, deleted.json()["job_id"])
+    backends.reranking.status = 200
+    async with running_worker(settings) as worker:
+        await until(lambda: not worker.store.ahead(10))
+    assert len(backends.reranking.texts) == 2
+
+
+async def test_what_reranking_refuses_to_encode_is_left_to_it(client, worker, backends):
+    backends.reranking.status = 422
+    await ended(client, (await send(client))["job_id"])
+    await until(lambda: not worker.store.ahead(10))
+    backends.reranking.status = 200
+    await ended(client, (await send(client, document_id="en/next"))["job_id"])
+    await until(lambda: len(backends.reranking.texts) == 2)
 
 
 @on_both_databases
