@@ -10,6 +10,8 @@ for exactly the same request, and only for that.
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 
 import httpx2
 import pytest
@@ -25,9 +27,21 @@ WRITTEN_TWICE = {row["id"] for row in QUESTIONS[::4]}
 
 @pytest.fixture(scope="module")
 def monolith(indexed, system_home):
-    """The script, with its own vectors of the handbook, where lesson 01 finds them."""
+    """The script, with its own vectors of the handbook, where lesson 01 finds them.
+
+    The token vectors that its reranker keeps are those of the service, in the same file's copy: to
+    encode every passage a third time takes a minute.
+    """
     from services.monolith.rag import Rag
 
+    own = system_home / "data" / "monolith"
+    own.mkdir(parents=True)
+    for kept in (system_home / "data" / "reranking").glob("token-vectors-*.sqlite"):
+        with (
+            closing(sqlite3.connect(kept)) as store,
+            closing(sqlite3.connect(own / kept.name)) as to,
+        ):
+            store.backup(to)
     rag = Rag(system_home, models.models_folder(), f"{indexed.url('llm_server')}/v1")
     yield rag
     rag.qdrant.close()
