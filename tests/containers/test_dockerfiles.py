@@ -42,6 +42,15 @@ def test_it_has_the_shape_of_its_neighbours(path: Path) -> None:
     assert copied <= {"chassis", name, "services"}, "an image holds no other service"
 
 
+def test_all_compile_the_same_of_the_standard_library() -> None:
+    """Docker has no include. dense_retrieval has no room for it."""
+    compiled = re.compile(r'^RUN python -c "import [^"]+"$', re.MULTILINE)
+    found = {path.parent.name: compiled.findall(path.read_text()) for path in FILES}
+    assert found.pop("dense_retrieval") == []
+    assert len(found) == len(FILES) - 1
+    assert all(lines == found["gateway"] and len(lines) == 1 for lines in found.values())
+
+
 def test_hadolint_finds_nothing() -> None:
     beside = Path(sys.executable).with_name("hadolint")
     program = str(beside) if beside.exists() else shutil.which("hadolint")
