@@ -40,9 +40,9 @@ def test_it_agrees_with_the_reference_runtime(encoder, sections, fetched_model):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)  # several wait for one another on processors that have other work
     assert reference.dimension == encoder.dimension == 384
-    for input_type, texts in (("passage", sections), ("query", sections[::4])):
+    for input_type in ("passage", "query"):
         ours, theirs = (
-            runtime.encode(texts, input_type=input_type) for runtime in (encoder, reference)
+            runtime.encode(sections, input_type=input_type) for runtime in (encoder, reference)
         )
         assert cosines(ours, theirs).min() >= 0.99
 

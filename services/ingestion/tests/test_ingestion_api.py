@@ -212,10 +212,7 @@ async def test_jobs_wait_for_a_worker_and_survive_this_api(settings, backends):
         sent = await send(client)
         assert (await client.get(f"/v1/jobs/{sent['job_id']}")).json()["status"] == "queued"
     async with running_worker(settings) as worker:
-        for _ in range(400):
-            if worker.store.job(sent["job_id"]).status == "done":
-                break
-            await asyncio.sleep(0.02)
+        await until(lambda: worker.store.job(sent["job_id"]).status == "done")
     assert len(backends.sparse.passages) == 2
 
 
