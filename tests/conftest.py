@@ -137,8 +137,8 @@ def _place(item: pytest.Item) -> int:
     if item.get_closest_marker("faults"):
         return 5 + alone
     if item.get_closest_marker("solutions"):
-        return 3 if item.name.endswith("[cache lost]") else 1
-    return {"test_equivalence.py": 0, "test_jupyterlab.py": 2}.get(item.path.name, 4)
+        return 4 if item.name.endswith("[cache lost]") else 1
+    return {"test_equivalence.py": 0, "test_jupyterlab.py": 2}.get(item.path.name, 3)
 
 
 @pytest.fixture(scope="session")

@@ -93,10 +93,10 @@ def test_restart_gives_a_new_process_that_is_ready(system: processes.System, cli
 
 def test_a_killed_service_comes_back(system: processes.System) -> None:
     try:
-        psutil.Process(system.refresh().pids["generation"]).kill()
+        psutil.Process(system.refresh().pids["context_aggregation"]).kill()
     except psutil.Error:
         pytest.skip("this user may not end a container's process")
-    system.wait("generation")
+    system.wait("context_aggregation")
 
 
 def test_the_handbook_is_ingested_once(indexed: processes.System) -> None:

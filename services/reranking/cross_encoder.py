@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .domain import ModelNotUsable, TimeLeft, sigmoid
-from .late_interaction import batches, open_session, open_tokenizer, pad
+from .late_interaction import open_session, open_tokenizer, pad
 
 
 class OnnxCrossEncoder:
@@ -47,13 +46,9 @@ class OnnxCrossEncoder:
         """sigmoid(logit) for each text, in the order given, while there is time."""
         encodings = self._tokenizer.encode_batch([(query, text) for text in texts])
         scores: list[float | None] = [None] * len(texts)
-        for rows in batches([len(encoding.ids) for encoding in encodings], self.batch_tokens):
-            tokens = max(len(encodings[row].ids) for row in rows) * len(rows)
-            if not time_left.allows(tokens):
-                break
-            started = time.perf_counter()
+        lengths = [len(encoding.ids) for encoding in encodings]
+        for rows in time_left.runs(lengths, self.batch_tokens):
             logits = self._run([encodings[row] for row in rows])
-            time_left.spent(tokens, time.perf_counter() - started)
             for row, logit in zip(rows, logits.tolist(), strict=True):
                 scores[row] = sigmoid(logit)
         return scores
@@ -100,18 +95,13 @@ class HubCrossEncoder:
             [query] * len(texts), list(texts), truncation=True, max_length=self.max_tokens
         )["input_ids"]
         scores: list[float | None] = [None] * len(texts)
-        for rows in batches([len(one) for one in ids], self.batch_tokens):
-            tokens = max(len(ids[row]) for row in rows) * len(rows)
-            if not time_left.allows(tokens):
-                break
-            started = time.perf_counter()
+        for rows in time_left.runs([len(one) for one in ids], self.batch_tokens):
             logits = self._model.predict(
                 [pairs[row] for row in rows],
                 batch_size=len(rows),
                 activation_fn=self._identity,
                 show_progress_bar=False,
             )
-            time_left.spent(tokens, time.perf_counter() - started)
             for row, logit in zip(rows, np.asarray(logits).reshape(len(rows), -1), strict=True):
                 scores[row] = sigmoid(float(logit[-1]))
         return scores

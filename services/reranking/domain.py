@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,12 +65,36 @@ class TimeLeft:
     def seconds(self) -> float:
         return self._at - self._clock()
 
-    def allows(self, tokens: int) -> bool:
-        """Whether a run of so many tokens would end in time."""
-        return self.seconds > tokens * self._pace.seconds_per_token
+    def _room(self) -> float:
+        """Tokens of a run that would end in time."""
+        seconds, pace = self.seconds, self._pace.seconds_per_token
+        if seconds <= 0:
+            return 0.0
+        return seconds / pace if pace else math.inf
 
-    def spent(self, tokens: int, seconds: float) -> None:
-        self._pace.learn(tokens, seconds)
+    def runs(self, lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+        """Rows of `lengths` (in tokens) in the order given, as long as there is time: batches of at
+        most `batch_tokens` padded tokens, and no larger than what can be done. Each is to be run
+        before the next is asked for: that is how long it took.
+        """
+        at = 0
+        while at < len(lengths):
+            room = self._room()
+            if lengths[at] > room:
+                if at == 0:
+                    self._pace.doubt()
+                return
+            rows, width = [at], lengths[at]
+            for row in range(at + 1, len(lengths)):
+                wider = max(width, lengths[row])
+                if wider * (len(rows) + 1) > min(room, batch_tokens):
+                    break
+                rows.append(row)
+                width = wider
+            began = self._clock()
+            yield rows
+            self._pace.learn(width * len(rows), self._clock() - began)
+            at += len(rows)
 
 
 class Pace:
@@ -83,6 +107,11 @@ class Pace:
         now = seconds / max(tokens, 1)
         old = self.seconds_per_token
         self.seconds_per_token = now if old == 0.0 else 0.8 * old + 0.2 * now
+
+    def doubt(self) -> None:
+        """It let nothing run, so it cannot be measured. It may be that of a moment in which others
+        had the processors: without this nothing would ever run again."""
+        self.seconds_per_token *= 0.8
 
 
 def rank(engine: Engine, query: str, texts: Sequence[str], time_left: TimeLeft) -> Ranking:

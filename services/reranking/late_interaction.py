@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -212,13 +211,9 @@ class LateInteraction:
         """Encode and keep `texts` in the order given, until they are done or time is short."""
         encodings = self.encoder.tokenize(texts, "passage")
         done: dict[str, TokenVectors] = {}
-        for rows in batches([len(encoding.ids) for encoding in encodings], self.batch_tokens):
-            tokens = max(len(encodings[row].ids) for row in rows) * len(rows)
-            if not time_left.allows(tokens):
-                break
-            started = time.perf_counter()
+        lengths = [len(encoding.ids) for encoding in encodings]
+        for rows in time_left.runs(lengths, self.batch_tokens):
             vectors = self.encoder.run([encodings[row] for row in rows], "passage")
-            time_left.spent(tokens, time.perf_counter() - started)
             done |= {
                 texts[row]: TokenVectors.pack(vector)
                 for row, vector in zip(rows, vectors, strict=True)
@@ -253,20 +248,6 @@ def max_sim(
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Row numbers in the order given, in batches of at most `batch_tokens` padded tokens."""
-    batch: list[int] = []
-    width = 0
-    for row, length in enumerate(lengths):
-        if batch and max(width, length) * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch, width = [], 0
-        batch.append(row)
-        width = max(width, length)
-    if batch:
-        yield batch
 
 
 def pad(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

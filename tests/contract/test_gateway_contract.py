@@ -60,10 +60,10 @@ def test_a_stream_shows_sources_before_tokens_and_ends_with_the_checked_answer(
 
 
 def test_a_conversation_goes_on_until_it_is_forgotten(http):
-    first = http.post("/v1/answer", json={"question": "What is a circuit breaker?"}).json()
+    first = http.post("/v1/answer", json={"question": QUESTIONS[0][1]}).json()
     conversation = first["conversation_id"]
     second = http.post(
-        "/v1/answer", json={"question": "When does it open?", "conversation_id": conversation}
+        "/v1/answer", json={"question": "When does it close?", "conversation_id": conversation}
     ).json()
     assert second["conversation_id"] == conversation
     assert "circuit-breakers" in " ".join(source["document"] for source in second["sources"])

@@ -7,8 +7,8 @@ import pytest
 pytestmark = pytest.mark.system
 
 QUESTIONS = [
-    ("en", "Which constant does reciprocal rank fusion use by default?"),
-    ("pt", "Qual constante a fusão RRF usa por padrão?"),
+    ("en", "When does a circuit breaker open?"),
+    ("pt", "Quando um disjuntor abre?"),
 ]
 STAGES = [
     "query_preprocessing",
@@ -51,9 +51,10 @@ def test_the_stream_ends_with_the_same_answer_as_the_whole(http):
 
 
 def test_a_conversation_is_kept_until_it_is_forgotten(http):
-    first = http.post("/v1/answer", json={"question": "What is a circuit breaker?"}).json()
+    question = QUESTIONS[0][1]
+    first = http.post("/v1/answer", json={"question": question}).json()
     path = f"/v1/conversations/{first['conversation_id']}"
-    assert http.get(path).json()["turns"][0]["question"] == "What is a circuit breaker?"
+    assert http.get(path).json()["turns"][0]["question"] == question
     assert http.delete(path).status_code == 204
     assert http.get(path).status_code == 404
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from services.reranking.domain import Pace, TimeLeft, rank, sigmoid
-from services.reranking.late_interaction import batches, max_sim
+from services.reranking.late_interaction import max_sim
 from services.reranking.store import PassageStore, TokenVectors
 
 
@@ -29,13 +29,42 @@ def test_what_was_not_scored_follows_in_its_incoming_order():
     assert (ranking.ranked, ranking.complete) == (2, False)
 
 
+class Clock:
+    """A model that takes `per_token` seconds for each token, and a clock that it moves on."""
+
+    def __init__(self, per_token):
+        self.now, self.per_token = 0.0, per_token
+
+    def rows_run(self, lengths, seconds, pace, batch_tokens=10**9):
+        """One request's batches."""
+        found = []
+        for rows in TimeLeft(seconds, pace, clock=lambda: self.now).runs(lengths, batch_tokens):
+            found.append(rows)
+            self.now += max(lengths[row] for row in rows) * len(rows) * self.per_token
+        return found
+
+
 def test_a_deadline_learns_what_still_fits():
+    pace, model = Pace(), Clock(per_token=0.001)
+    assert model.rows_run([1000] * 9, 1.0, pace) == [list(range(9))]  # nothing was known yet
+    assert pace.seconds_per_token == pytest.approx(0.001)
+    assert model.rows_run([300] * 9, 1.0, pace) == [[0, 1, 2]]
+    assert model.rows_run([300], 0.0, pace) == []
+
+
+def test_a_batch_is_no_larger_than_the_time_for_it():
     pace = Pace()
-    assert TimeLeft(1.0, pace).allows(10**9)  # nothing is known yet
-    TimeLeft(1.0, pace).spent(100, 0.1)
-    assert TimeLeft(1.0, pace).allows(900)
-    assert not TimeLeft(1.0, pace).allows(1100)
-    assert not TimeLeft(0.0, pace).allows(1)
+    pace.learn(1, 0.001)
+    assert Clock(0.001).rows_run([100] * 20, 0.45, pace, batch_tokens=1000) == [[0, 1, 2, 3]]
+
+
+def test_what_one_busy_moment_taught_keeps_nothing_from_running_for_good():
+    pace, model = Pace(), Clock(per_token=0.001)
+    pace.learn(100, 10.0)  # a hundred times slower
+    before = [model.rows_run([200], 1.0, pace) for _ in range(20)]
+    assert before[0] == []
+    assert before[-1] == [[0]]
+    assert model.rows_run([200], 1.0, pace) == [[0]]
 
 
 def test_sigmoid_is_monotone_within_zero_and_one_and_never_overflows():
@@ -76,7 +105,7 @@ def test_packing_keeps_each_component_within_half_a_step():
 
 def test_batches_keep_the_order_and_the_token_budget():
     lengths = [10, 30, 5, 50, 200, 4, 4]
-    found = list(batches(lengths, 100))
+    found = list(TimeLeft(60.0).runs(lengths, 100))
     assert [row for batch in found for row in batch] == list(range(7))
     assert found == [[0, 1, 2], [3], [4], [5, 6]]
 
