@@ -132,7 +132,7 @@ def _place(item: pytest.Item) -> int:
     alone = bool(item.get_closest_marker("alone"))
     if item.get_closest_marker("containers") or item.path.parent.name == "containers":
         if item.get_closest_marker("faults"):
-            return 9 + (not alone)
+            return 9 + alone
         return 7 if item.path.name == "test_steps.py" else 8
     if item.get_closest_marker("faults"):
         return 5 + alone
@@ -207,12 +207,18 @@ def system(request: pytest.FixtureRequest) -> processes.System:
 
 
 @pytest.fixture(scope="session")
-def running_processes(
-    system_environment: dict[str, str], system_home: Path
-) -> Iterator[processes.System]:
+def first_data() -> Path:
+    """The stores as a first start leaves them. To be copied: no test may write here."""
     first_run.ensure_models()
+    return first_start.data(processes.free_port_base(18000 + 3000 * WORKER))
+
+
+@pytest.fixture(scope="session")
+def running_processes(
+    system_environment: dict[str, str], system_home: Path, first_data: Path
+) -> Iterator[processes.System]:
     base = processes.free_port_base(18000 + 3000 * WORKER)
-    shutil.copytree(first_start.data(base), system_home / "data")
+    shutil.copytree(first_data, system_home / "data")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in system_environment.items():
             patch.setenv(name, value)

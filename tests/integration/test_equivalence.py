@@ -10,12 +10,20 @@ for exactly the same request, and only for that.
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
+from collections import defaultdict
 from contextlib import closing
+from types import SimpleNamespace
 
 import httpx2
+import numpy as np
 import pytest
+import qdrant_edge
 
+from services.dense_retrieval.domain import Space
+from services.ingestion.splitting import index_text
+from services.monolith.rag import LocalEmbeddings, Rag
 from workshop import models
 from workshop.fixed import fixed_questions
 
@@ -26,15 +34,43 @@ WRITTEN_TWICE = {row["id"] for row in QUESTIONS[::4]}
 
 
 @pytest.fixture(scope="module")
-def monolith(indexed, system_home):
-    """The script, with its own vectors of the handbook, where lesson 01 finds them.
+def kept_vectors(first_data, tmp_path_factory):
+    """{model: {text: vector}} of the handbook, as dense_retrieval keeps them."""
+    shard = tmp_path_factory.mktemp("dense") / "shard"
+    shutil.copytree(first_data / "dense_retrieval" / "passages" / "shard", shard)
+    opened = qdrant_edge.EdgeShard.load(str(shard))
+    points, _ = opened.scroll(
+        qdrant_edge.ScrollRequest(limit=10_000, with_vector=True, with_payload=True)
+    )
+    opened.close()
+    found = defaultdict(dict)
+    for point in points:
+        text = index_text(SimpleNamespace(**point.payload))
+        for name, vector in point.vector.items():
+            found[Space.parse(name).model][text] = vector
+    return found
 
-    The token vectors that its reranker keeps are those of the service, in the same file's copy: to
-    encode every passage a third time takes a minute.
+
+@pytest.fixture(scope="module")
+def monolith(indexed, system_home, kept_vectors):
+    """The script, indexed, where lesson 01 finds it.
+
+    To encode every passage again takes two minutes, so it has the passages' vectors of the
+    services; the first test below compares them with its own.
     """
-    from services.monolith.rag import Rag
 
-    own = system_home / "data" / "monolith"
+    class Kept(LocalEmbeddings):
+        def embed_documents(self, texts):
+            kept = kept_vectors[self.encoder.name]
+            new = [text for text in texts if text not in kept]  # LangChain tries another one
+            found = kept | dict(zip(new, super().embed_documents(new), strict=True))
+            return [found[text] for text in texts]
+
+    class RagOfKept(Rag):
+        def embeddings(self, model):
+            return Kept(model)
+
+    own = system_home / "data" / "monolith" / "reranking"
     own.mkdir(parents=True)
     for kept in (system_home / "data" / "reranking").glob("token-vectors-*.sqlite"):
         with (
@@ -42,7 +78,7 @@ def monolith(indexed, system_home):
             closing(sqlite3.connect(own / kept.name)) as to,
         ):
             store.backup(to)
-    rag = Rag(system_home, models.models_folder(), f"{indexed.url('llm_server')}/v1")
+    rag = RagOfKept(system_home, models.models_folder(), f"{indexed.url('llm_server')}/v1")
     yield rag
     rag.qdrant.close()
 
@@ -64,6 +100,16 @@ def remembered(system):
     text = httpx2.get(f"{system.url('generation')}/metrics", timeout=10).text
     found = re.search(r'^generation_prompt_cache_total\{result="hit"\} (\S+)', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
+
+
+@pytest.mark.parametrize("model", ["multilingual-e5-small-enpt", "all-MiniLM-L6-v2"])
+def test_the_script_makes_the_same_vectors_as_the_services(kept_vectors, model):
+    """Of one passage in ten, of all lengths and, where the model knows both, languages."""
+    own = LocalEmbeddings(models.models_folder() / model)
+    texts = sorted(kept_vectors[model], key=len)[::10]
+    assert len(texts) >= 40
+    theirs = [kept_vectors[model][text] for text in texts]
+    assert np.abs(np.subtract(own.embed_documents(texts), theirs)).max() <= 1e-6
 
 
 def test_there_are_twenty_fixed_questions():
