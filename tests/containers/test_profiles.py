@@ -173,7 +173,7 @@ def test_a_learners_container_answers_in_the_place_of_the_reference(asked, reque
 
 
 @pytest.fixture(scope="module")
-def prometheus(lab: containers.Containers) -> Iterator[str]:
+def prometheus(engine: Any, lab: containers.Containers) -> Iterator[str]:
     """With `--profile observability`; the address of Prometheus."""
     settings = json.loads(
         containers._run(
@@ -182,8 +182,8 @@ def prometheus(lab: containers.Containers) -> Iterator[str]:
         )
     )
     image = settings["services"]["prometheus"]["image"]
-    if image.startswith("rag-workshop/"):  # without a registry
-        file = "compose/offline/prometheus.Dockerfile"
+    if image.startswith("rag-workshop/") and not engine.images.list(name=image):
+        file = "compose/offline/prometheus.Dockerfile"  # as build.sh does without a registry
         command = ["docker", "build", "--quiet", "--file", file, "--tag", image, "compose/offline"]
         subprocess.run(command, cwd=paths.ROOT, env=lab._environment(), check=True)
     up = ("up", "--detach", "--no-build", "--wait", "prometheus")
