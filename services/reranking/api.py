@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import orjson
@@ -28,8 +28,35 @@ from .schemas import (
 )
 from .settings import Settings
 
-# Passages encoded between two looks at whether the caller still waits.
-_PUT_CHUNK = 8
+# Passages encoded between two looks at whether the caller still waits, and whether others do.
+_PUT_CHUNK = 4
+# The longest wait of such a chunk, in seconds: under a load that never ends it comes all the same.
+_LETS_OTHERS_GO = 1.0
+
+
+class Turns:
+    """Who waits for an answer goes before passages that are encoded ahead."""
+
+    def __init__(self) -> None:
+        self._asking = 0
+        self._nobody_asks = asyncio.Event()
+        self._nobody_asks.set()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        self._asking += 1
+        self._nobody_asks.clear()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._nobody_asks.set()
+
+    async def let_others_go(self, seconds: float) -> None:
+        """Return when nobody asks, or after so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._nobody_asks.wait(), seconds)
 
 
 def create_app(settings: Settings, *, score: MaxSim = max_sim, gate: Gate = decide) -> FastAPI:
@@ -39,7 +66,7 @@ def create_app(settings: Settings, *, score: MaxSim = max_sim, gate: Gate = deci
     async def resources(app: FastAPI) -> AsyncIterator[None]:
         app.state.engine = await asyncio.to_thread(load_engine, settings, score=score, gate=gate)
         app.state.reranking_metrics = RerankingMetrics(app.state.metrics.registry)
-        app.state.pace = Pace()
+        app.state.pace, app.state.turns = Pace(), Turns()
         # Two threads: a rerank never waits for passages that are encoded ahead.
         app.state.ranking = ThreadPoolExecutor(1, thread_name_prefix="rank")
         app.state.encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -79,7 +106,8 @@ def _router(settings: Settings) -> APIRouter:
                 return None
             return rank(engine, body.query, texts, TimeLeft(seconds, app.state.pace))
 
-        ranking = await asyncio.get_running_loop().run_in_executor(app.state.ranking, work)
+        with app.state.turns.asking():
+            ranking = await asyncio.get_running_loop().run_in_executor(app.state.ranking, work)
         if ranking is None:
             raise Problem(504, "deadline-passed", "No time was left to rank anything.")
         metrics: RerankingMetrics = app.state.reranking_metrics
@@ -115,6 +143,7 @@ def _router(settings: Settings) -> APIRouter:
         texts = sorted(dict.fromkeys(body.texts), key=len)  # little of a chunk is padding
         encoded = known = 0
         for start in range(0, len(texts), _PUT_CHUNK):
+            await app.state.turns.let_others_go(_LETS_OTHERS_GO)
             if deadline.passed:
                 raise Problem(
                     504,

@@ -1,10 +1,14 @@
+import asyncio
 import re
+import threading
 
 import pytest
 
 from services.chassis.openapi import SERVICES, openapi_document
 from services.chassis.testing import running
+from services.reranking import api
 from services.reranking.api import create_app
+from services.reranking.late_interaction import max_sim
 from services.reranking.settings import Settings
 
 DOCUMENTS = ["x y z", "a b c", "c d e"]
@@ -61,6 +65,40 @@ async def test_passages_are_encoded_ahead_once(client):
     assert again.json() == {"encoded": 1, "known": 1}
     metrics = (await client.get("/metrics")).text
     assert re.search(r"^reranking_passages_encoded_total 3.0$", metrics, re.M)
+
+
+async def test_who_waits_for_an_answer_goes_before_passages_that_are_encoded_ahead(
+    settings, monkeypatch
+):
+    monkeypatch.setattr(api, "_LETS_OTHERS_GO", 30.0)
+    compared, go_on = threading.Event(), threading.Event()
+    go_on.set()  # a start warms up
+
+    def compare(question, passages, weights):
+        compared.set()
+        go_on.wait(10)
+        return max_sim(question, passages, weights)
+
+    async with running(create_app(settings, score=compare)) as client:
+        compared.clear()
+        go_on.clear()
+        asked = asyncio.create_task(rerank(client))
+        await asyncio.to_thread(compared.wait, 10)
+        ahead = asyncio.create_task(client.put("/v1/passages", json={"texts": ["a b", "e f"]}))
+        done, _ = await asyncio.wait({ahead}, timeout=0.3)
+        assert not done
+        go_on.set()
+        assert (await asked).json()["meta"]["complete"]
+        assert (await ahead).json()["encoded"] == 2
+
+
+async def test_passages_are_encoded_ahead_under_a_load_that_never_ends(settings, monkeypatch):
+    monkeypatch.setattr(api, "_LETS_OTHERS_GO", 0.1)
+    app = create_app(settings)
+    async with running(app) as client:
+        with app.state.turns.asking():
+            ahead = await client.put("/v1/passages", json={"texts": ["a b", "e f"]}, timeout=5)
+    assert ahead.json()["encoded"] == 2
 
 
 async def test_passages_survive_a_restart(settings):
