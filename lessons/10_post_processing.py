@@ -406,15 +406,15 @@ plt.show()
 # %% tags=["nbval-ignore-output"]
 hard = [row for row in asked if row["kind"] == "unanswerable"][:5]
 answers = {}
-for row in hard:
+for row in hard[:3]:
     answers[row["id"]] = here.ask(row["question"])
     found = answers[row["id"]].document
     last = [d["check"] for d in found["decisions"] if d["action"] == "refused"]
     print(f"{row['kind']:<13} {found['kind']:<10}", last, row["question"][:60])
 
 # %% tags=["check"]
-easy = [row for row in asked if row["kind"] == "plain"][:3]
-answers |= {row["id"]: here.ask(row["question"]) for row in easy}
+easy = [row for row in asked if row["kind"] == "plain"][:2]
+answers |= {row["id"]: here.ask(row["question"]) for row in hard[3:] + easy}
 assert all(answer.degraded == [] for answer in answers.values())
 shown = [answer for answer in answers.values() if not answer.document["refused"]]
 assert all(answer.citations for answer in shown)
@@ -425,10 +425,10 @@ assert right > wrong
 print("what is shown is cited, and the hard questions are refused more often")
 
 # %% [markdown]
-# In the run kept in `solutions/`, all five were refused: more than the relevance check could do alone. A model
-# with nothing to go on makes something up, and then groundedness finds no support. What passes is the other case,
-# a sentence copied from a source that answers something else. Five of five is little evidence, too: a true rate of
-# 55 % still gives it in one of twenty tries (0.55⁵ = 0.05).
+# In the run kept in `solutions/`, all five were refused, the two of the check among them: more than the relevance
+# check could do alone. A model with nothing to go on makes something up, and then groundedness finds no support.
+# What passes is the other case, a sentence copied from a source that answers something else. Five of five is little
+# evidence, too: a true rate of 55 % still gives it in one of twenty tries (0.55⁵ = 0.05).
 #
 # ## Your service, the proof, the bill
 #
