@@ -385,8 +385,8 @@ for name, wanted in {"unanswerable": should, "no answer in the sources": lost}.i
 #
 # The next figure moves it. No threshold divides the two curves: which one is best depends on what a wrong answer
 # costs you against a needless refusal, and that is a decision of the product (handbook, *Groundedness*). After
-# it come the model and the real search, as a user meets them: five questions that should be refused, each with
-# the check that refused it, and three plain ones.
+# it come the model and the real search, as a user meets them: five questions that should be refused, the first
+# three shown with the check that refused them, and two plain ones.
 
 # %% id="refusals-by-threshold"
 from matplotlib import pyplot as plt

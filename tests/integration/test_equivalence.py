@@ -23,7 +23,6 @@ import qdrant_edge
 
 from services.dense_retrieval.domain import Space
 from services.ingestion.splitting import index_text
-from services.monolith.rag import LocalEmbeddings, Rag
 from workshop import models
 from workshop.fixed import fixed_questions
 
@@ -58,6 +57,7 @@ def monolith(indexed, system_home, kept_vectors):
     To encode every passage again takes two minutes, so it has the passages' vectors of the
     services; the first test below compares them with its own.
     """
+    from services.monolith.rag import LocalEmbeddings, Rag
 
     class Kept(LocalEmbeddings):
         def embed_documents(self, texts):
@@ -105,6 +105,8 @@ def remembered(system):
 @pytest.mark.parametrize("model", ["multilingual-e5-small-enpt", "all-MiniLM-L6-v2"])
 def test_the_script_makes_the_same_vectors_as_the_services(kept_vectors, model):
     """Of one passage in ten, of all lengths and, where the model knows both, languages."""
+    from services.monolith.rag import LocalEmbeddings
+
     own = LocalEmbeddings(models.models_folder() / model)
     texts = sorted(kept_vectors[model], key=len)[::10]
     assert len(texts) >= 40
